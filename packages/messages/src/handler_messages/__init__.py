@@ -1,0 +1,56 @@
+"""The wire contract of the handler services: protobuf messages; `handler_messages.subjects` has the subjects.
+
+Source: `proto/messages/v1/messages.proto`.
+"""
+
+from handler_messages.messages_pb2 import (
+    CancelRequest,
+    ChatRequest,
+    ChatResponse,
+    ChatStreamChunk,
+    DocumentSource,
+    ErrorResponse,
+    GreetingRequest,
+    GreetingResponse,
+    LoginEvent,
+    PipelineStatus,
+    PipelineTrigger,
+    STTInterrupt,
+    STTStreamMessage,
+    STTTranscription,
+    TTSAudioChunk,
+    TTSFullResponse,
+    TTSRequest,
+    TTSStatus,
+    TTSVoiceInfo,
+    TTSVoiceListResponse,
+    TTSVoiceRefreshResponse,
+    VoiceRequest,
+    VoiceResponse,
+)
+
+__all__ = [
+    "CancelRequest",
+    "ChatRequest",
+    "ChatResponse",
+    "ChatStreamChunk",
+    "DocumentSource",
+    "ErrorResponse",
+    "GreetingRequest",
+    "GreetingResponse",
+    "LoginEvent",
+    "PipelineStatus",
+    "PipelineTrigger",
+    "STTInterrupt",
+    "STTStreamMessage",
+    "STTTranscription",
+    "TTSAudioChunk",
+    "TTSFullResponse",
+    "TTSRequest",
+    "TTSStatus",
+    "TTSVoiceInfo",
+    "TTSVoiceListResponse",
+    "TTSVoiceRefreshResponse",
+    "VoiceRequest",
+    "VoiceResponse",
+]
