@@ -1,0 +1,1 @@
+"""NATS: one connection, typed messages, durable work. Only this package imports nats-py."""

@@ -1,0 +1,79 @@
+"""Who is at work on what, so that a cancel on the bus finds it: before it starts, while it runs, not after."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from handler_base.errors import Cancelled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from handler_base.messaging.context import Context
+
+REMEMBERED = 4096
+"""How many cancels are kept for requests that are not here yet."""
+
+REMEMBER_SECONDS = 600.0
+"""How long they are kept."""
+
+
+class Cancellations:
+    """The requests at work in this process, by request id and by session id.
+
+    A cancel may overtake its request, or find it waiting in a stream: it is remembered for a while, and the
+    request is then stopped before it starts.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._active: dict[int, Context] = {}
+        self._early: OrderedDict[str, tuple[float, str]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._active)
+
+    def add(self, context: Context) -> None:
+        """Note that `context` is at work.
+
+        Raises:
+            Cancelled: If it was cancelled before it came.
+        """
+        early = self._early.get(context.request_id)
+        if early is not None and self._clock() - early[0] <= REMEMBER_SECONDS:
+            raise cancelled(early[1])
+        self._active[id(context)] = context
+
+    def discard(self, context: Context) -> None:
+        """Note that `context` is no longer at work."""
+        self._active.pop(id(context), None)
+
+    def cancel(self, request_id: str = "", session_id: str = "", reason: str = "") -> int:
+        """Stop a request, or all that runs for a session.
+
+        Returns:
+            How many were told to stop.
+        """
+        stopped = 0
+        for context in list(self._active.values()):
+            if (request_id and context.request_id == request_id) or (
+                session_id and context.session_id == session_id
+            ):
+                stopped += context.stop(cancelled(reason))
+        if request_id and not stopped:
+            self._early[request_id] = (self._clock(), reason)
+            self._early.move_to_end(request_id)
+            while len(self._early) > REMEMBERED:
+                self._early.popitem(last=False)
+        return stopped
+
+    def active(self) -> list[Context]:
+        """Return what is at work now."""
+        return list(self._active.values())
+
+
+def cancelled(reason: str) -> Cancelled:
+    """Say that the caller cancelled, and why when it said so."""
+    return Cancelled(f"cancelled: {reason[:200]}" if reason else "cancelled by its caller")

@@ -1,0 +1,237 @@
+"""One durable message from delivery to verdict: answered before, worked on, retried, or buried.
+
+See `docs/decisions/0003-delivery.md` for the order of the steps and what a crash between any two leaves behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from handler_base import telemetry
+from handler_base.errors import INTERNAL, HandlerError, MessagingError, ShuttingDown, Stopped, TooLarge
+from handler_base.messaging import wire
+from handler_base.messaging.connection import MSG_ID
+from handler_messages import subjects
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.protobuf.message import Message
+
+    from handler_base.messaging.connection import Connection
+    from handler_base.messaging.context import Context
+    from handler_base.messaging.settings import WorkSettings
+    from handler_base.messaging.subscription import RawMessage
+    from handler_base.messaging.worker import Route, Worker
+
+log = logging.getLogger(__name__)
+
+ACK = b"+ACK"
+TERM = b"+TERM"
+PROGRESS = b"+WPI"
+
+
+class Delivered(NamedTuple):
+    """What JetStream says about a delivery, read from its ack subject.
+
+    Attributes:
+        stream: The stream's name.
+        sequence: The message's number in the stream.
+        attempt: 1 for the first delivery.
+        published: Unix time in seconds when it was stored.
+    """
+
+    stream: str
+    sequence: int
+    attempt: int
+    published: float
+
+    @classmethod
+    def parse(cls, reply: str) -> Delivered:
+        """Read `$JS.ACK.…` in its old form (9 tokens) or its new one (with domain and account, 11 or more)."""
+        tokens = reply.split(".")
+        if len(tokens) >= 11:
+            tokens = tokens[2:]
+        return cls(tokens[2], int(tokens[5]), int(tokens[4]), int(tokens[7]) / 1e9)
+
+
+class DeliveredMessage:
+    """One message at work: its context and when the server last heard that it is alive."""
+
+    __slots__ = ("beat", "context", "meta", "raw")
+
+    def __init__(self, raw: RawMessage, meta: Delivered, context: Context, beat: float) -> None:
+        self.raw = raw
+        self.meta = meta
+        self.context = context
+        self.beat = beat
+
+
+class DeliveryProcess:
+    """Takes the messages of one route through the steps."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        worker: Worker,
+        route: Route,
+        settings: WorkSettings,
+        *,
+        service: str,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._connection = connection
+        self._worker = worker
+        self._route = route
+        self._settings = settings
+        self._service = service
+        self._wall_clock = wall_clock
+
+    async def process(self, delivery: DeliveredMessage) -> None:
+        """Work on one message and settle it. The top of a durable handler: no error gets past it."""
+        context, meta = delivery.context, delivery.meta
+        loop = asyncio.get_running_loop()
+        context.attempt = meta.attempt
+        context.last_attempt = meta.attempt >= self._settings.max_attempts
+        context.queue_wait = max(0.0, self._wall_clock() - meta.published)
+        if telemetry.enabled():
+            telemetry.record("handler.queue.wait", context.queue_wait, subject=self._route.subject.template)
+        error: BaseException | None = None
+        try:
+            await self._attempt(delivery)
+        except Exception as failed:  # noqa: BLE001 - the top of a handler
+            error = failed
+            if not isinstance(failed, HandlerError):
+                self._worker.log_bug(failed, context)
+            try:
+                await self._failed(delivery, failed)
+            except HandlerError as again:
+                log.error("handed back: %s", again, extra={"request_id": context.request_id})
+                await self.settle(delivery, nak(self._delay(meta.attempt)))
+        finally:
+            self._worker.count(self._route, loop.time() - context.received, error)
+
+    async def _attempt(self, delivery: DeliveredMessage) -> None:
+        route, context, meta = self._route, delivery.context, delivery.meta
+        derived = f"{meta.stream}-{meta.sequence}"
+        request = self._worker.open(route, delivery.raw, context, derived)
+        if (meta.attempt > 1 or context.request_id != derived) and await self._answered(delivery):
+            return
+        if meta.attempt > self._settings.max_attempts:
+            raise _Exhausted(f"delivered {meta.attempt} times and never finished")
+        answer = await self._worker.perform(route, context, request, context.received - context.queue_wait)
+        if answer is not None and not (context.lease_lapsed and await self._answered(delivery)):
+            await self._publish(delivery, answer)
+        await self.settle(delivery, ACK)
+
+    async def _answered(self, delivery: DeliveredMessage) -> bool:
+        """Whether the request has its result already; if so, it is settled and sent to where it was asked for."""
+        route, context = self._route, delivery.context
+        if route.response is None or not route.response.stream:
+            return False
+        subject = self._worker.response_subject(route, context, delivery.raw.subject)
+        stored = await self._connection.last_stored(route.response.stream, subject)
+        if stored is None or stored.headers.get(MSG_ID) != self._result_id(context):
+            return False
+        log.info("answered before", extra={"request_id": context.request_id, "attempt": context.attempt})
+        if context.response_subject not in {"", subject}:
+            await self._connection.publish_bytes(context.response_subject, stored.data, stored.headers)
+        await self.settle(delivery, ACK)
+        return True
+
+    async def _publish(self, delivery: DeliveredMessage, answer: Message) -> None:
+        """Record the result where redeliveries look for it, and send it where it was asked for."""
+        route, context = self._route, delivery.context
+        if route.response is None:
+            return
+        subject = self._worker.response_subject(route, context, delivery.raw.subject)
+        payload, headers = self._worker.encode(answer, context)
+        try:
+            await self._connection.store(subject, payload, msg_id=self._result_id(context), headers=headers)
+        except TooLarge as error:
+            payload, headers = self._worker.encode(wire.error_response(error, context.request_id), context)
+            await self._connection.store(subject, payload, msg_id=self._result_id(context), headers=headers)
+        if context.response_subject not in {"", subject}:
+            headers = {**(headers or {}), MSG_ID: self._result_id(context)}
+            await self._connection.publish_bytes(context.response_subject, payload, headers)
+
+    async def _failed(self, delivery: DeliveredMessage, error: Exception) -> None:
+        context = delivery.context
+        retryable = error.retryable if isinstance(error, HandlerError) else True
+        if isinstance(error, ShuttingDown):
+            await self.settle(delivery, nak(0))
+            return
+        if retryable and not context.last_attempt and not isinstance(error, Stopped | _Exhausted):
+            delay = self._delay(context.attempt, getattr(error, "retry_after", None))
+            log.warning(
+                "attempt %d failed, again in %.1f s: %s",
+                context.attempt,
+                delay,
+                error,
+                extra={"request_id": context.request_id},
+            )
+            await self.settle(delivery, nak(delay))
+            return
+        if not isinstance(error, Stopped):
+            await self._bury(delivery, error)
+        await self._publish(delivery, wire.error_response(error, context.request_id))
+        await self.settle(delivery, ACK if isinstance(error, Stopped) else TERM)
+
+    async def _bury(self, delivery: DeliveredMessage, error: Exception) -> None:
+        """Keep what cannot succeed in the dead-letter stream: original bytes, headers, reason, attempts."""
+        raw, meta = delivery.raw, delivery.meta
+        kind = error.type if isinstance(error, HandlerError) else INTERNAL
+        log.error("dead letter: %s", error, extra={"request_id": delivery.context.request_id, "type": kind})
+        headers = {k: v for k, v in (raw.headers or {}).items() if not k.startswith("Nats-")}
+        headers |= {
+            "Dead-Letter-Reason": _reason(error),
+            "Dead-Letter-Type": kind,
+            "Dead-Letter-Subject": raw.subject,
+            "Dead-Letter-Stream": meta.stream,
+            "Dead-Letter-Sequence": str(meta.sequence),
+            "Dead-Letter-Attempts": str(meta.attempt),
+        }
+        subject = subjects.DEAD_LETTER.build(service=self._service)
+        msg_id = f"{self._service}-{meta.stream}-{meta.sequence}-{meta.published:.9f}"
+        try:
+            await self._connection.store(subject, raw.data, msg_id=msg_id, headers=headers)
+        except TooLarge:
+            # The original filled the server's limit by itself; it stays in its stream under its sequence.
+            headers["Dead-Letter-Truncated"] = str(len(raw.data))
+            room = max(0, self._connection.max_payload - 8192)
+            await self._connection.store(subject, raw.data[:room], msg_id=msg_id, headers=headers)
+
+    async def settle(self, delivery: DeliveredMessage, verdict: bytes) -> None:
+        """Tell JetStream what became of a message; if that fails, it is delivered again and found answered."""
+        try:
+            await self._connection.publish_bytes(delivery.raw.reply, verdict)
+        except MessagingError as error:
+            log.warning(
+                "could not settle a message: %s", error, extra={"request_id": delivery.context.request_id}
+            )
+
+    def _result_id(self, context: Context) -> str:
+        return f"{self._service}.{context.request_id}"
+
+    def _delay(self, attempt: int, asked: float | None = None) -> float:
+        delay = min(self._settings.retry_delay_max, self._settings.retry_delay * 2 ** min(attempt - 1, 20))
+        return max(delay * random.uniform(0.75, 1.25), min(asked or 0.0, self._settings.retry_delay_max))
+
+
+class _Exhausted(HandlerError):
+    """Too many deliveries without an end, for instance because the message kills the process."""
+
+    type = INTERNAL
+
+
+def nak(delay: float) -> bytes:
+    """Return the verdict that hands a message back for redelivery after `delay` seconds."""
+    return b"-NAK" if delay <= 0 else b'-NAK {"delay": %d}' % int(delay * 1e9)
+
+
+def _reason(error: Exception) -> str:
+    return str(error)[:500] if isinstance(error, HandlerError) else f"{type(error).__name__}: {error}"[:500]

@@ -1,0 +1,191 @@
+"""The JetStream streams and buckets of the contract: declared once, ensured at start and after a reconnect.
+
+A stream that exists is taken as it is (an operator may have tuned it), except that subjects it lacks are added.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from handler_base.errors import MessagingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_MINUTE = 60.0
+_HOUR = 60 * _MINUTE
+_DAY = 24 * _HOUR
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One stream with limits retention.
+
+    Attributes:
+        name: Its name.
+        subjects: What it captures; disjoint from every other stream's.
+        max_age: How long a message is kept, in seconds.
+        memory: Kept in memory instead of in files.
+        max_bytes: Size limit in bytes (the oldest go), -1 for none.
+        duplicate_window: How long a `Nats-Msg-Id` is remembered, in seconds.
+    """
+
+    name: str
+    subjects: tuple[str, ...]
+    max_age: float
+    memory: bool = False
+    max_bytes: int = -1
+    duplicate_window: float = 2 * _MINUTE
+
+
+RESPONSES_MAX_AGE = _HOUR
+"""How long a result is kept, and so how long a redelivered request is recognised, in seconds."""
+
+STREAMS: dict[str, Stream] = {
+    stream.name: stream
+    for stream in (
+        Stream("COMPANIONS_LOGINS", ("ai.chat.user.*.login",), 7 * _DAY),
+        Stream("COMPANIONS_CHAT", ("ai.chat.user.*.message", "ai.chat.user.*.greeting.*"), 30 * _DAY),
+        Stream(
+            "AI_CHAT_STREAM", ("ai.chat.response.stream.>",), 5 * _MINUTE, memory=True, max_bytes=64 * _MIB
+        ),
+        Stream(
+            "AI_RESPONSES",
+            ("ai.chat.response.*", "ai.voice.response.*"),
+            RESPONSES_MAX_AGE,
+            duplicate_window=RESPONSES_MAX_AGE,
+        ),
+        Stream("AI_VOICE_REQUESTS", ("ai.voice.user.*.request",), _HOUR),
+        Stream(
+            "AI_VOICE_STREAM",
+            ("ai.voice.session.*", "ai.voice.stream.*", "ai.voice.transcription.*"),
+            5 * _MINUTE,
+            memory=True,
+            max_bytes=256 * _MIB,
+        ),
+        Stream(
+            "AI_VOICE_TTS",
+            ("ai.voice.tts.request.*", "ai.voice.tts.audio.*", "ai.voice.tts.status.*"),
+            5 * _MINUTE,
+            memory=True,
+            max_bytes=256 * _MIB,
+        ),
+        Stream("AI_PIPELINE", ("ai.pipeline.trigger", "ai.pipeline.status.*"), 30 * _DAY),
+        Stream("AI_DLQ", ("ai.dlq.*",), 30 * _DAY),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One key-value bucket.
+
+    Attributes:
+        name: Its name.
+        max_age: How long a value is kept after it was written, in seconds.
+        max_value_bytes: Largest value.
+    """
+
+    name: str
+    max_age: float
+    max_value_bytes: int = -1
+
+
+async def ensure_streams(js: Any, names: Iterable[str]) -> None:
+    """Make sure that the named streams exist, all at once.
+
+    Raises:
+        MessagingError: If one cannot be made or extended; says which and why.
+    """
+    await asyncio.gather(*(_ensure_stream(js, STREAMS[name]) for name in names))
+
+
+async def _ensure_stream(js: Any, stream: Stream) -> None:
+    from nats.errors import Error
+    from nats.js.errors import NotFoundError
+
+    try:
+        try:
+            info: Any = await js.stream_info(stream.name)
+        except NotFoundError:
+            info = await js.add_stream(_config(stream))
+        subjects: list[str] = list(info.config.subjects or [])
+        missing = [subject for subject in stream.subjects if not _covered(subject, subjects)]
+        if missing:
+            info.config.subjects = [*subjects, *missing]
+            await js.update_stream(info.config)
+    except Error as error:
+        raise MessagingError(f"stream {stream.name} cannot be made ready: {describe(error)}") from error
+
+
+def _config(stream: Stream) -> Any:
+    from nats.js import api
+
+    return api.StreamConfig(
+        name=stream.name,
+        subjects=list(stream.subjects),
+        max_age=stream.max_age,
+        max_bytes=stream.max_bytes,
+        storage=api.StorageType.MEMORY if stream.memory else api.StorageType.FILE,
+        retention=api.RetentionPolicy.LIMITS,
+        discard=api.DiscardPolicy.OLD,
+        duplicate_window=min(stream.duplicate_window, stream.max_age),
+        allow_direct=True,
+    )
+
+
+async def ensure_bucket(js: Any, bucket: Bucket) -> Any:
+    """Return the named bucket, made if it does not exist.
+
+    Raises:
+        MessagingError: If it cannot be made.
+    """
+    from nats.errors import Error
+    from nats.js import api
+    from nats.js.errors import BucketNotFoundError
+
+    try:
+        try:
+            return await js.key_value(bucket.name)
+        except BucketNotFoundError:
+            return await js.create_key_value(
+                api.KeyValueConfig(
+                    bucket=bucket.name,
+                    ttl=bucket.max_age,
+                    max_value_size=bucket.max_value_bytes,
+                    history=1,
+                    direct=True,
+                )
+            )
+    except Error as error:
+        raise MessagingError(f"bucket {bucket.name} cannot be made ready: {describe(error)}") from error
+
+
+def describe(error: BaseException) -> str:
+    """Say a nats-py error in words; its time-outs and permission errors have none of their own."""
+    from nats.errors import NoRespondersError, TimeoutError as NatsTimeoutError
+    from nats.js.errors import APIError, ServiceUnavailableError
+
+    if isinstance(error, ServiceUnavailableError | NoRespondersError):
+        return "JetStream is not enabled on the server, or not ready yet"
+    if isinstance(error, APIError):
+        return error.description or f"JetStream error {error.err_code}"
+    if isinstance(error, NatsTimeoutError | TimeoutError):
+        return "no answer from JetStream (is it enabled, and is this user allowed to use $JS.API?)"
+    return str(error) or type(error).__name__
+
+
+def _covered(subject: str, by: Iterable[str]) -> bool:
+    return any(_covers(pattern.split("."), subject.split(".")) for pattern in by)
+
+
+def _covers(pattern: list[str], subject: list[str]) -> bool:
+    for index, token in enumerate(pattern):
+        if token == ">":
+            return len(subject) > index
+        if index >= len(subject) or (token not in {"*", subject[index]}) or subject[index] == ">":
+            return False
+    return len(pattern) == len(subject)

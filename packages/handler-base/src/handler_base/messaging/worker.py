@@ -1,0 +1,299 @@
+"""From a raw message to a published result: decode, check, run the handler, answer.
+
+The same steps serve request/reply and durable work; `durable` adds acknowledgement, retries and dead letters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from handler_base import telemetry
+from handler_base.errors import (
+    INTERNAL,
+    DeadlineExceeded,
+    Forbidden,
+    HandlerError,
+    InvalidRequest,
+    MessagingError,
+    Overloaded,
+    TooLarge,
+)
+from handler_base.messaging import wire
+from handler_base.messaging.connection import ERROR_TYPE
+from handler_base.messaging.context import Context, timeout_of
+from handler_messages import ErrorResponse
+from handler_messages.subjects import Subject, SubjectError, check_response_subject, check_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from google.protobuf.message import Message
+
+    from handler_base.messaging.cancellation import Cancellations
+    from handler_base.messaging.connection import Connection
+    from handler_base.messaging.discovery import EndpointStats
+    from handler_base.messaging.settings import WorkSettings
+    from handler_base.messaging.subscription import RawMessage
+
+log = logging.getLogger(__name__)
+
+# https://docs.nats.io/nats-concepts/service_infrastructure: errors carry these two headers.
+SERVICE_ERROR = "Nats-Service-Error"
+SERVICE_ERROR_CODE = "Nats-Service-Error-Code"
+_CODES = {
+    "invalid_request": "400",
+    "forbidden": "403",
+    "not_found": "404",
+    "too_large": "413",
+    "unsupported_content_type": "415",
+    "overloaded": "429",
+    "cancelled": "499",
+    "upstream_rejected": "502",
+    "upstream_protocol": "502",
+    "upstream_unavailable": "503",
+    "shutting_down": "503",
+    "messaging": "503",
+    "upstream_timeout": "504",
+    "deadline_exceeded": "504",
+}
+
+
+@dataclass(slots=True)
+class Route:
+    """One declared handler.
+
+    Attributes:
+        subject: The row of the contract it serves.
+        handler: What runs for each message.
+        response: Where its result is published by default; None when it has no result.
+        stats: Its counters.
+    """
+
+    subject: Subject
+    handler: Callable[[Context, Any], Coroutine[Any, Any, Message | None]]
+    response: Subject | None
+    stats: EndpointStats
+    message: type[Message] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.message = self.subject.messages[0]
+
+
+class Worker:
+    """Runs the handlers of one service."""
+
+    def __init__(
+        self, connection: Connection, cancellations: Cancellations, settings: WorkSettings, service: str
+    ) -> None:
+        self._connection = connection
+        self._cancellations = cancellations
+        self._settings = settings
+        self._service = service
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until no request/reply request is at work."""
+        await self._idle.wait()
+
+    @property
+    def in_flight(self) -> int:
+        """Request/reply requests at work."""
+        return self._in_flight
+
+    # -- request/reply -----------------------------------------------------------------------------------------
+
+    async def serve(self, route: Route, raw: RawMessage) -> None:
+        """Serve one request/reply message; never raises but for cancellation."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        context = Context(self._connection, subject=raw.subject, headers=raw.headers, received=started)
+        replies = [raw.reply] if _may_receive(raw.reply) else []
+        error: BaseException | None = None
+        answer: Message | None
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            request = self.open(route, raw, context)
+            if self._in_flight > self._settings.max_in_flight:
+                raise Overloaded(
+                    f"{self._settings.max_in_flight} requests are at work already; try again later"
+                )
+            answer = await self.perform(route, context, request, started)
+        except HandlerError as known:
+            error = known
+            answer = wire.error_response(known, context.request_id)
+        except Exception as unknown:  # noqa: BLE001 - the top of a handler
+            error = unknown
+            self.log_bug(unknown, context)
+            answer = wire.error_response(unknown, context.request_id)
+        try:
+            if answer is not None:
+                await self._answer(route, raw, context, answer, replies)
+        finally:
+            self.count(route, loop.time() - started, error)
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    async def _answer(
+        self, route: Route, raw: RawMessage, context: Context, answer: Message, replies: list[str]
+    ) -> None:
+        if context.response_subject:
+            replies.insert(0, context.response_subject)
+        if not replies and route.response is not None and context.request_id:
+            replies.append(self.response_subject(route, context, raw.subject))
+        for reply in replies:
+            try:
+                await self._connection.publish_bytes(reply, *self.encode(answer, context))
+            except TooLarge as large:
+                await self._connection.publish_bytes(
+                    reply, *self.encode(wire.error_response(large, context.request_id), context)
+                )
+            except MessagingError as failed:
+                log.error("an answer could not be sent: %s", failed, extra={"request_id": context.request_id})
+
+    # -- shared steps ------------------------------------------------------------------------------------------
+
+    def open(self, route: Route, raw: RawMessage, context: Context, fallback_id: str = "") -> Message:
+        """Decode a request and check it against its subject; fills in `context`.
+
+        Args:
+            route: Its handler.
+            raw: What came.
+            context: Completed as far as the checks get, so that an error can be addressed.
+            fallback_id: The request id when the message brings none; a random one by default.
+
+        Raises:
+            RequestError: If it cannot be served; the message says why.
+        """
+        context.request_id = fallback_id or uuid.uuid4().hex
+        context.kind = wire.content_type(raw.headers)
+        request = wire.decode(route.message, raw.data, context.kind)
+        fields = route.message.DESCRIPTOR.fields_by_name
+        try:
+            if given := str(getattr(request, "request_id", "")):
+                context.request_id = check_token(given, "request_id")
+            elif "request_id" in fields:
+                request.request_id = context.request_id  # pyright: ignore[reportAttributeAccessIssue]
+            if wanted := str(getattr(request, "response_subject", "")):
+                context.response_subject = check_response_subject(wanted)
+            context.session_id = str(getattr(request, "session_id", ""))
+            for name, value in route.subject.parse(raw.subject).items() if route.subject.names else ():
+                if name not in fields:
+                    continue
+                claimed = getattr(request, name)
+                if claimed and claimed != value:
+                    raise Forbidden(
+                        f"{name} {claimed[:64]!r} in the message contradicts {value!r} in the subject"
+                    )
+                setattr(request, name, value)
+        except SubjectError as error:
+            raise InvalidRequest(str(error)) from error
+        return request
+
+    async def perform(self, route: Route, context: Context, request: Message, since: float) -> Message | None:
+        """Run the handler within its deadline, cancellable by its request id.
+
+        Args:
+            route: The handler.
+            context: Its context.
+            request: The decoded message.
+            since: When its time began to run, in the loop's time.
+
+        Raises:
+            HandlerError: As the handler, or a `Stopped` when it was stopped.
+        """
+        timeout = timeout_of(context.headers, self._settings.request_timeout)
+        expired = DeadlineExceeded(f"not done within its {timeout:g} s")
+        self._cancellations.add(context)
+        try:
+            if not telemetry.enabled():
+                return await context.run(route.handler(context, request), since + timeout, expired)
+            with telemetry.span(
+                f"{route.subject.template} process",
+                kind="consumer",
+                attributes={
+                    "messaging.system": "nats",
+                    "messaging.operation.type": "process",
+                    "messaging.destination.name": route.subject.template,
+                    "handler.request_id": context.request_id,
+                    "handler.attempt": context.attempt,
+                },
+                parent=telemetry.extract(context.headers),
+            ) as span:
+                try:
+                    return await context.run(route.handler(context, request), since + timeout, expired)
+                except HandlerError as error:
+                    span.error(error)
+                    raise
+        except BaseExceptionGroup as group:
+            raise _first(group) from group
+        finally:
+            self._cancellations.discard(context)
+
+    def response_subject(self, route: Route, context: Context, subject: str) -> str:
+        """Return where the result goes by default, and where a durable one is recorded."""
+        assert route.response is not None
+        ids = route.subject.parse(subject) if route.subject.names else {}
+        ids["request_id"] = context.request_id
+        return route.response.build(**{name: ids[name] for name in route.response.names})
+
+    def encode(self, answer: Message, context: Context) -> tuple[bytes, dict[str, str] | None]:
+        """Return payload and headers of a result in the request's format."""
+        headers: dict[str, str] = {}
+        if context.kind != wire.PROTOBUF:
+            headers[wire.HEADER] = context.kind
+        if isinstance(answer, ErrorResponse):
+            headers[ERROR_TYPE] = answer.type
+            headers[SERVICE_ERROR] = answer.message[:200]
+            headers[SERVICE_ERROR_CODE] = _CODES.get(answer.type, "500")
+        if telemetry.enabled():
+            telemetry.inject(headers)
+        return wire.encode(answer, context.kind), headers or None
+
+    def count(self, route: Route, seconds: float, error: BaseException | None) -> None:
+        """Count one ended request in the statistics and metrics."""
+        kind = "" if error is None else error.type if isinstance(error, HandlerError) else INTERNAL
+        route.stats.ended(seconds, f"{kind}: {error}" if error is not None else "")
+        if telemetry.enabled():
+            telemetry.record("handler.request.duration", seconds, subject=route.subject.template, error=kind)
+            if kind:
+                telemetry.count("handler.request.errors", subject=route.subject.template, error=kind)
+
+    def log_bug(self, error: BaseException, context: Context) -> None:
+        """Log an error outside the tree, with its stack: it is a defect of ours."""
+        log.error(
+            "unexpected %s",
+            type(error).__name__,
+            exc_info=error,
+            extra={"request_id": context.request_id, "subject": context.subject},
+        )
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error that a task group stands for: the first of our tree, else the first."""
+    found: BaseException | None = None
+    for error in group.exceptions:
+        leaf = _first(error) if isinstance(error, BaseExceptionGroup) else error  # pyright: ignore[reportUnknownArgumentType]
+        if isinstance(leaf, HandlerError):
+            return leaf
+        found = found or leaf
+    return found or group
+
+
+def _may_receive(reply: str) -> bool:
+    """Whether a reply inbox may be answered; a hostile one could name a subject that a service consumes."""
+    if not reply:
+        return False
+    try:
+        check_response_subject(reply)
+    except SubjectError as error:
+        log.warning("no answer is sent: %s", error)
+        return False
+    return True

@@ -1,0 +1,392 @@
+"""The life of a service: declare handlers, start in any order, run, stop cleanly.
+
+def assemble(service: Service, settings: GreeterSettings) -> None:
+    service.handle(subjects.CHAT_GREETING_REQUEST, greet, response=subjects.CHAT_GREETING_RESPONSE)
+
+def main() -> None:
+    sys.exit(run("greeter", "1.0.0", GreeterSettings, assemble))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import sys
+import uuid
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from handler_base import telemetry
+from handler_base.config import Settings, help_text, load
+from handler_base.errors import ConfigError, HandlerError, InvalidRequest, MessagingError, ShuttingDown
+from handler_base.health import HealthServer, HealthSettings
+from handler_base.messaging import wire
+from handler_base.messaging.cancellation import Cancellations
+from handler_base.messaging.connection import Connection
+from handler_base.messaging.discovery import Discovery, EndpointStats
+from handler_base.messaging.durable import DurableConsumer
+from handler_base.messaging.settings import NatsSettings, WorkSettings
+from handler_base.messaging.streams import ensure_streams
+from handler_base.messaging.worker import Route, Worker
+from handler_base.telemetry import TelemetrySettings
+from handler_base.telemetry.logs import configure
+from handler_messages import CancelRequest
+from handler_messages.subjects import DEAD_LETTER, Delivery, Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+
+    from google.protobuf.message import Message
+
+    from handler_base.messaging.context import Context
+    from handler_base.messaging.subscription import RawMessage, Subscription
+
+log = logging.getLogger(__name__)
+
+RETRY_MAX = 5.0
+"""Longest wait between attempts to get something that is missing at start, in seconds."""
+
+
+class ServiceSettings(Settings, frozen=True, kw_only=True):
+    """What every service is told; services nest their own groups beside these."""
+
+    nats: NatsSettings = NatsSettings()
+    work: WorkSettings = WorkSettings()
+    health: HealthSettings = HealthSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+
+class Service:
+    """One running service.
+
+    Attributes:
+        name: Its name: queue group, durable consumers, dead letters and discovery are called after it.
+        version: Semantic version.
+        connection: Its connection to NATS, connected before the first `on_start` callback runs.
+    """
+
+    def __init__(self, name: str, version: str, settings: ServiceSettings, *, description: str = "") -> None:
+        self.name = name
+        self.version = version
+        self.connection = Connection(settings.nats, name=name)
+        self._settings = settings
+        self._cancellations = Cancellations()
+        self._worker = Worker(self.connection, self._cancellations, settings.work, name)
+        self._routes: list[Route] = []
+        self._cancel_subjects: list[Subject] = []
+        self._streams: set[str] = set()
+        self._needs: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        self._on_start: list[Callable[[], Awaitable[None]]] = []
+        self._on_stop: list[Callable[[], Awaitable[None]]] = []
+        self._consumers: list[DurableConsumer] = []
+        self._subscriptions: list[Subscription] = []
+        self._missing: dict[str, str] = {"start": "starting"}
+        self._instance = uuid.uuid4().hex[:22]
+        self._discovery = Discovery(
+            self.connection,
+            name=name,
+            version=version,
+            instance=self._instance,
+            description=description,
+            endpoints=[],
+        )
+        self._description = description
+        self.health = HealthServer(info={"service": name, "version": version}, probe=self.missing)
+
+    # -- declaring ---------------------------------------------------------------------------------------------
+
+    def handle(
+        self,
+        subject: Subject,
+        handler: Callable[[Context, Any], Coroutine[Any, Any, Message | None]],
+        *,
+        response: Subject | None = None,
+    ) -> None:
+        """Declare what serves a subject; the table of subjects says how it is consumed.
+
+        Args:
+            subject: A row of the table with delivery `REQUEST` or `DURABLE`.
+            handler: Called with the context and the decoded message; returns the result.
+            response: Where the result goes when the request names no place of its own.
+
+        Raises:
+            ValueError: If the row is not one that a service consumes.
+        """
+        if subject.delivery not in {Delivery.REQUEST, Delivery.DURABLE}:
+            raise ValueError(f"{subject.template} is not consumed by a handler")
+        slug = "-".join(token for token in subject.template.split(".") if token != "ai" and "{" not in token)
+        durable = subject.delivery is Delivery.DURABLE
+        stats = EndpointStats(
+            name=slug,
+            subject=subject.wildcard,
+            queue_group=f"{self.name}-{slug}" if durable else self.name,
+            metadata={"delivery": subject.delivery.value},
+        )
+        route = Route(subject, handler, response, stats)
+        self._routes.append(route)
+        if durable:
+            self._streams |= {subject.stream, DEAD_LETTER.stream}
+            self._consumers.append(
+                DurableConsumer(
+                    self.connection,
+                    self._worker,
+                    route,
+                    self._settings.work,
+                    service=self.name,
+                    durable=stats.queue_group,
+                )
+            )
+        if response is not None and response.stream:
+            self._streams.add(response.stream)
+
+    def cancel_on(self, subject: Subject) -> None:
+        """Stop requests by the `CancelRequest`s that come on `subject`."""
+        self._cancel_subjects.append(subject)
+
+    def publishes(self, subject: Subject) -> None:
+        """Declare that handlers publish on `subject`, so that its stream is made ready."""
+        if subject.stream:
+            self._streams.add(subject.stream)
+
+    def needs(self, name: str, check: Callable[[], Awaitable[None]]) -> None:
+        """Declare an endpoint without which no durable work is taken at start.
+
+        `check` raises a `HandlerError` while it is not there; it is tried again until it is.
+        """
+        self._needs.append((name, check))
+
+    def on_start(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Run `callback` once connected, again after each reconnect, and again until it succeeds."""
+        self._on_start.append(callback)
+
+    def on_stop(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Run `callback` after the last work has ended."""
+        self._on_stop.append(callback)
+
+    # -- running -----------------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Start, work until `stop` is set, stop cleanly.
+
+        Raises:
+            ConfigError: If the settings cannot work, for instance a port that is taken.
+        """
+        await self.health.start(self._settings.health.host, self._settings.health.port)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                starting = tasks.create_task(self._start(tasks))
+                await stop.wait()
+                self._missing = {"stop": "stopping"}
+                log.info("stopping")
+                starting.cancel()
+                await self._finish_work()
+        except BaseExceptionGroup as group:
+            raise next((e for e in group.exceptions if isinstance(e, ConfigError)), group) from None
+        finally:
+            await self._close()
+
+    async def missing(self) -> Sequence[str]:
+        """Name what keeps the service from its work; empty when it is ready."""
+        missing = [f"{name}: {reason}" for name, reason in self._missing.items()]
+        if not self.connection.connected:
+            status = self.connection.status()
+            return [*missing, f"NATS: {status.last_error or 'not connected'}"]
+        if missing:
+            return missing
+        missing += [c.problem for c in self._consumers if c.problem]
+        try:
+            await self.connection.request_bytes(self._discovery.ping_subject, b"", timeout=2)
+        except HandlerError as error:
+            missing.append(f"consumption: {error}")
+        return missing
+
+    @property
+    def in_flight(self) -> int:
+        """Requests at work, of both kinds."""
+        return self._worker.in_flight + sum(consumer.in_flight for consumer in self._consumers)
+
+    async def _start(self, tasks: asyncio.TaskGroup) -> None:
+        self._missing = {"NATS": "connecting"}
+        await self.connection.connect()
+        await self._prepare()
+        await self._discover()
+        for subject in self._cancel_subjects:
+            await self.connection.subscribe(subject.wildcard, self._cancel)
+        for route in self._routes:
+            if route.subject.delivery is Delivery.REQUEST:
+                await self._serve(route, tasks)
+
+        async def reconnected() -> None:
+            tasks.create_task(self._prepare())
+
+        self.connection.on_reconnect(reconnected)
+        self._missing = {name: "not reached yet" for name, _ in self._needs}
+        await asyncio.gather(*(self._until(name, check) for name, check in self._needs))
+        for consumer in self._consumers:
+            consumer.problem = "starting to consume"
+            tasks.create_task(consumer.run())
+        log.info("ready", extra={"instance": self._instance, "health_port": self.health.port})
+
+    async def _prepare(self) -> None:
+        async def streams() -> None:
+            await ensure_streams(self.connection.jetstream, sorted(self._streams))
+
+        await asyncio.gather(
+            self._until("streams", streams),
+            *(self._until(getattr(call, "__qualname__", "start"), call) for call in self._on_start),
+        )
+
+    async def _until(self, name: str, attempt: Callable[[], Awaitable[None]]) -> None:
+        """Try for ever, with growing waits; says in `missing` what is waited for."""
+        tries = 0
+        while True:
+            try:
+                await attempt()
+            except HandlerError as error:
+                if self._missing.get(name) != error.message:
+                    log.warning("waiting for %s: %s", name, error)
+                self._missing[name] = error.message
+                await asyncio.sleep(min(RETRY_MAX, 0.2 * 2 ** min(tries, 8)) * random.uniform(0.5, 1))
+                tries += 1
+            else:
+                self._missing.pop(name, None)
+                return
+
+    async def _discover(self) -> None:
+        self._discovery = Discovery(
+            self.connection,
+            name=self.name,
+            version=self.version,
+            instance=self._instance,
+            description=self._description,
+            endpoints=[route.stats for route in self._routes],
+        )
+        await self._discovery.start()
+
+    async def _serve(self, route: Route, tasks: asyncio.TaskGroup) -> None:
+        async def spawn(message: RawMessage) -> None:
+            tasks.create_task(self._worker.serve(route, message))
+
+        subscription = await self.connection.subscribe(route.subject.wildcard, spawn, queue=self.name)
+        self._subscriptions.append(subscription)
+
+    async def _cancel(self, message: RawMessage) -> None:
+        try:
+            request = wire.decode(CancelRequest, message.data, wire.content_type(message.headers))
+        except HandlerError as error:
+            log.warning("unreadable cancel: %s", error, extra={"subject": message.subject})
+            request = CancelRequest()
+        request_id = request.request_id or message.subject.rsplit(".", 1)[-1]
+        stopped = self._cancellations.cancel(request_id, request.session_id, request.reason)
+        if message.reply:
+            answer = CancelRequest(request_id=request_id, reason=f"stopped {stopped}")
+            with contextlib.suppress(MessagingError, InvalidRequest):
+                await self.connection.publish(message.reply, answer, kind=wire.content_type(message.headers))
+
+    async def _finish_work(self) -> None:
+        """Take no more, let what runs finish within the grace time, hand the rest back."""
+        grace = self._settings.work.grace
+        if self.connection.connected:
+            await asyncio.gather(
+                *(consumer.stop() for consumer in self._consumers),
+                *(subscription.drain() for subscription in self._subscriptions),
+            )
+        else:
+            await asyncio.gather(*(consumer.stop() for consumer in self._consumers))
+        try:
+            async with asyncio.timeout(grace):
+                await self._idle()
+        except TimeoutError:
+            left = self._cancellations.active()
+            log.warning("%d requests are handed back after %.0f s of grace", len(left), grace)
+            for context in left:
+                context.stop(ShuttingDown("the service stops; send the request again"))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    await self._idle()
+
+    async def _idle(self) -> None:
+        await self._worker.idle()
+        for consumer in self._consumers:
+            await consumer.idle()
+
+    async def _close(self) -> None:
+        for callback in self._on_stop:
+            await callback()
+        try:
+            await self.connection.close()
+        except MessagingError as error:
+            log.error("%s", error)
+        await self.health.stop()
+        telemetry.shutdown()
+        log.info("stopped")
+
+
+SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+
+
+def run(
+    name: str,
+    version: str,
+    settings: type[SettingsT],
+    assemble: Callable[[Service, SettingsT], None],
+    *,
+    description: str = "",
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Run a service as a process: `--help`, `--version`, settings from the environment, signals.
+
+    Returns:
+        The exit status: 0 after SIGTERM or SIGINT, 2 when the settings are wrong.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments:
+        return _answer(name, version, settings, description, arguments)
+    try:
+        values = load(settings)
+        configure(values.telemetry.log_level, values.telemetry.log_format, name)
+        telemetry.setup(name, version)
+        service = Service(name, version, values, description=description)
+        assemble(service, values)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_until_signal(service))
+    except ConfigError as error:
+        sys.stderr.write("".join(f"{name}: {problem}\n" for problem in error.problems))
+        sys.stderr.write(f"{name}: see `{name} --help` for every setting\n")
+        return 2
+    return 0
+
+
+def _answer(
+    name: str, version: str, settings: type[ServiceSettings], description: str, arguments: Sequence[str]
+) -> int:
+    if list(arguments) == ["--version"]:
+        sys.stdout.write(f"{name} {version}\n")
+        return 0
+    if list(arguments) in (["--help"], ["-h"]):
+        sys.stdout.write(
+            f"{name} {version}: {description}\n\nSettings, from the environment:\n{help_text(settings)}\n"
+        )
+        return 0
+    sys.stderr.write(
+        f"{name}: unknown arguments {' '.join(arguments)}; it takes its settings from the environment\n"
+    )
+    return 2
+
+
+async def _until_signal(service: Service) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await service.run(stop)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
