@@ -1,0 +1,111 @@
+"""A JetStream key-value bucket: values by key, with the revision that makes a change safe."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import nats.errors
+
+from handler_base.errors import MessagingError
+from handler_base.messaging.streams import Bucket, describe, ensure_bucket
+
+if TYPE_CHECKING:
+    from handler_base.messaging.connection import Connection
+
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class Conflict(MessagingError):
+    """Somebody else changed the value since it was read."""
+
+    type = "conflict"
+
+
+class Value(NamedTuple):
+    """What a key holds.
+
+    Attributes:
+        data: The bytes.
+        revision: Its revision, for `KeyValue.put`.
+    """
+
+    data: bytes
+    revision: int
+
+
+class KeyValue:
+    """One bucket, made when it is first prepared."""
+
+    def __init__(self, connection: Connection, bucket: Bucket) -> None:
+        self._connection = connection
+        self._bucket = bucket
+        self._inner: Any = None
+
+    async def prepare(self) -> None:
+        """Make sure that the bucket exists; call it at start and after a reconnect.
+
+        Raises:
+            MessagingError: If it cannot be made.
+        """
+        self._inner = await ensure_bucket(self._connection.jetstream, self._bucket)
+
+    async def get(self, key: str) -> Value | None:
+        """Return the value of a key, or None.
+
+        Raises:
+            MessagingError: If the bucket does not answer.
+        """
+        from nats.js.errors import KeyNotFoundError
+
+        inner = await self._ready()
+        try:
+            entry = await inner.get(key)
+        except KeyNotFoundError:
+            return None
+        except nats.errors.Error as error:
+            raise MessagingError(f"bucket {self._bucket.name} does not answer: {describe(error)}") from error
+        return Value(entry.value or b"", entry.revision or 0)
+
+    async def put(self, key: str, data: bytes, revision: int | None = None) -> int:
+        """Write a value.
+
+        Args:
+            key: Its key.
+            data: The bytes.
+            revision: The revision that was read; None to overwrite whatever is there, 0 for a new key.
+
+        Returns:
+            The new revision.
+
+        Raises:
+            Conflict: If the key has another revision by now.
+            MessagingError: If the bucket does not answer.
+        """
+        from nats.js.errors import KeyWrongLastSequenceError
+
+        inner = await self._ready()
+        try:
+            if revision is None:
+                return await inner.put(key, data)
+            return await inner.update(key, data, last=revision)
+        except KeyWrongLastSequenceError as error:
+            raise Conflict(f"{key} in bucket {self._bucket.name} was changed meanwhile") from error
+        except nats.errors.Error as error:
+            raise MessagingError(f"bucket {self._bucket.name} does not answer: {describe(error)}") from error
+
+    async def _ready(self) -> Any:
+        if self._inner is None:
+            await self.prepare()
+        return self._inner
+
+
+def key_of(*parts: str) -> str:
+    """Return a valid key for ids of any text: plain ids as they are, others encoded, joined by dots."""
+    return ".".join(
+        part
+        if _PLAIN_KEY.fullmatch(part)
+        else "=" + base64.urlsafe_b64encode(part.encode("utf-8", "surrogatepass")).decode().rstrip("=")
+        for part in parts
+    )

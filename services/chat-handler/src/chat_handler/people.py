@@ -1,0 +1,111 @@
+"""Who is here: logins are remembered, greetings are made by the model."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+from handler_base.clients.llm import ChatMessage
+
+from handler_base.conversation.prompt import one_line
+from handler_base.messaging.keyvalue import key_of
+from handler_messages import GreetingRequest, GreetingResponse, LoginEvent
+
+if TYPE_CHECKING:
+    from handler_base.clients.llm import LLM
+
+    from chat_handler.config import ChatSettings
+    from handler_base.messaging.context import Context
+    from handler_base.messaging.keyvalue import KeyValue
+
+GREETING_TOKENS = 80
+_SENTENCE_END = re.compile(r"(?<=[.!?…。！？])\s+|(?<=[。！？])")  # noqa: RUF001
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """What a login tells about a person.
+
+    Attributes:
+        username: Login name.
+        nickname: What the person wants to be called.
+        premium: Whether the person has premium.
+        seen: Unix time of the last login in seconds.
+    """
+
+    username: str
+    nickname: str
+    premium: bool
+    seen: int
+
+
+class People:
+    """Serves logins and greetings."""
+
+    def __init__(self, profiles: KeyValue, settings: ChatSettings, llm: LLM) -> None:
+        self._profiles = profiles
+        self._settings = settings
+        self._llm = llm
+
+    async def login(self, context: Context, event: LoginEvent) -> None:
+        """Remember a person, so that a greeting knows the nickname; an older login changes nothing.
+
+        Raises:
+            MessagingError: If it could not be written.
+        """
+        del context
+        known = await self._profile(event.user_id)
+        seen = event.timestamp or int(time.time())
+        if known is not None and known.seen > seen:
+            return
+        profile = Profile(event.username, event.nickname, event.premium, seen)
+        await self._profiles.put(key_of("user", event.user_id), msgspec.msgpack.encode(profile))
+
+    async def greet(self, context: Context, request: GreetingRequest) -> GreetingResponse:
+        """Greet a person by nickname in one or two sentences.
+
+        Raises:
+            UpstreamError: If the model cannot be had.
+            MessagingError: If the profile was needed and could not be read.
+        """
+        name = one_line(request.nickname)
+        if not name:
+            profile = await self._profile(request.user_id)
+            name = one_line((profile.nickname or profile.username) if profile else "")
+        name = name or one_line(request.username) or one_line(request.user_id)
+        premium = self._settings.answer.premium_model if request.premium else ""
+        completion = await self._llm.complete(
+            [
+                ChatMessage(
+                    "system",
+                    f"Greet the person named {name} warmly in one or two short sentences. "
+                    "Use the name. Write the greeting only.",
+                ),
+                ChatMessage("user", "Hello!"),
+            ],
+            model=premium,
+            max_tokens=GREETING_TOKENS,
+        )
+        return GreetingResponse(
+            request_id=context.request_id,
+            user_id=request.user_id,
+            greeting=greeting_of(completion.text, name),
+        )
+
+    async def _profile(self, user_id: str) -> Profile | None:
+        value = await self._profiles.get(key_of("user", user_id))
+        if value is None:
+            return None
+        try:
+            return msgspec.msgpack.decode(value.data, type=Profile)
+        except msgspec.DecodeError:
+            return None
+
+
+def greeting_of(text: str, name: str) -> str:
+    """Return at most two sentences of `text` that address the person, whatever the model made of the task."""
+    sentences = [part for part in _SENTENCE_END.split(" ".join(text.strip().strip('"').split())) if part]
+    if name.casefold() not in " ".join(sentences[:2]).casefold():
+        sentences = [f"Hello {name}!", *sentences[:1]]
+    return " ".join(sentences[:2])
