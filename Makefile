@@ -36,3 +36,37 @@ proto: setup ## Generate the code of the wire contract
 .PHONY: format
 format: setup ## Format and fix what can be fixed
 	@$(RUN) ruff check --fix --quiet . ; $(RUN) ruff format --quiet .
+
+.PHONY: lint
+lint: setup ## Ruff, pyright, the wire contract, the lock file
+	@$(UV) lock --quiet --check
+	@$(RUN) ruff check --quiet .
+	@$(RUN) ruff format --quiet --check .
+	@$(RUN) pyright --warnings
+	@$(RUN) buf lint proto
+	@$(RUN) python scripts/proto.py --check
+	@$(RUN) python scripts/proto_breaking.py
+
+.PHONY: test
+test: setup ## All tests, against real servers, with the coverage floor
+	@rm -f .coverage .coverage.*
+	@$(RUN) coverage run -m pytest -q $(PYTEST)
+	@$(RUN) coverage combine --quiet
+	@$(RUN) coverage report --fail-under=95 --include='packages/handler-base/*' --format=total >/dev/null \
+		|| { $(RUN) coverage report --include='packages/handler-base/*'; exit 1; }
+	@echo "coverage of handler-base: $$($(RUN) coverage report --include='packages/handler-base/*' --format=total) %"
+
+.PHONY: test-fast
+test-fast: setup ## The tests without the large real parts
+	@$(RUN) pytest -q -m 'not slow' $(PYTEST)
+
+.PHONY: test-3-13
+test-3-13: setup ## The tests once more on Python 3.13, where that interpreter is present
+	@if $(UV) python find 3.13 >/dev/null 2>&1; then \
+		UV_PROJECT_ENVIRONMENT=.venv-3.13 $(UV) sync --quiet --locked --all-packages --all-extras --python 3.13 && \
+		UV_PROJECT_ENVIRONMENT=.venv-3.13 $(UV) run --no-sync --python 3.13 pytest -q -m 'not slow'; \
+	else echo "Python 3.13 is not here; skipped"; fi
+
+.PHONY: clean
+clean: ## Remove everything that was set up or left behind
+	rm -rf .venv .venv-3.13 .uv .cache .local dist .coverage* .pytest_cache .ruff_cache .hypothesis
