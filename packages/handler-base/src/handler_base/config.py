@@ -1,6 +1,6 @@
 """Typed settings from the environment: one frozen struct per room, nested into one per service.
 
-    class GreeterSettings(Settings):
+    class GreeterSettings(Settings, frozen=True, kw_only=True):
         name: Annotated[str, env("GREETER_NAME", help="who greets")] = "Ada"
         tries: Annotated[int, env("GREETER_TRIES", help="how often", ge=1)] = 3
 
@@ -12,9 +12,10 @@ Every problem is found in one pass. A `Secret` is never printed, and may come fr
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -145,8 +146,9 @@ def help_text(cls: type[Settings]) -> str:
     """Return a table of every setting with its default and meaning, for `--help`."""
     rows: list[tuple[str, str, str]] = []
     for setting in settings_of(cls):
-        also = f" (also {', '.join(setting.names[1:])})" if len(setting.names) > 1 else ""
-        rows.append((setting.names[0], _shown(setting), setting.help + also))
+        name, *older = setting.names
+        also = f" (also {', '.join(older)})" if older else ""
+        rows.append((name, _shown(setting), setting.help + also))
     wide = max(len(name) for name, _, _ in rows)
     middle = min(44, max(len(default) for _, default, _ in rows))
     return "\n".join(f"  {name:<{wide}}  {default:<{middle}}  {text}" for name, default, text in rows)
@@ -167,7 +169,7 @@ def _shown(setting: Setting) -> str:
 
 def _value(setting: Setting, environ: Mapping[str, str]) -> Any:
     for name in setting.names:
-        if text := environ.get(name):
+        if (text := environ.get(name, "")).strip():
             return _convert(setting, name, text)
         if setting.secret and (file := environ.get(f"{name}_FILE")):
             try:
@@ -184,17 +186,27 @@ def _convert(setting: Setting, name: str, text: str) -> Any:
     if setting.secret:
         return Secret(text)
     value: Any = text.strip()
-    if kind is bool:
+    if bool in {kind, *get_args(kind)}:
         lowered = value.lower()
         if lowered not in _TRUE | _FALSE:
             raise ValueError(f"{name}={text!r}: expected true or false")
         return lowered in _TRUE
     if get_origin(kind) is tuple:
         value = tuple(part.strip() for part in text.split(",") if part.strip())
+    if get_origin(kind) is Literal:
+        choices = {str(choice).lower(): choice for choice in get_args(kind)}
+        if value.lower() not in choices:
+            raise ValueError(f"{name}={text!r}: expected one of {', '.join(choices)}")
+        return choices[value.lower()]
     try:
-        return msgspec.convert(value, setting.type, strict=False)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"{name}={text!r}: {str(error)[:1].lower()}{str(error)[1:]}") from error
+        value = msgspec.convert(value, setting.type, strict=False)
+    except (msgspec.ValidationError, UnicodeError) as error:
+        # "got `str`" is how we asked, not what is wrong.
+        problem = str(error).replace(", got `str`", "")
+        raise ValueError(f"{name}={text!r}: {problem[:1].lower()}{problem[1:]}") from error
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name}={text!r}: expected a finite number")
+    return value
 
 
 def _build(cls: type[SettingsT], tree: dict[str, Any]) -> SettingsT:
