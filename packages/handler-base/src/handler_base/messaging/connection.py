@@ -134,6 +134,14 @@ class Connection:
             last_error=self._last_error,
         )
 
+    def _check_size(self, payload: bytes, headers: Mapping[str, str] | None) -> None:
+        """Refuse what the server would answer by closing the connection: it counts headers, nats-py does not."""
+        size = len(payload)
+        if headers:
+            size += _HEADER_FRAME + sum(len(k) + len(v.encode()) + 4 for k, v in headers.items())
+        if size > self._client.max_payload:
+            raise TooLarge(f"{size} bytes are more than the {self.max_payload} that NATS takes")
+
     async def publish_bytes(
         self, subject: str, payload: bytes, headers: Mapping[str, str] | None = None, reply: str = ""
     ) -> None:
@@ -143,14 +151,11 @@ class Connection:
             TooLarge: If it is more than the server takes.
             MessagingError: If it could not be handed over.
         """
+        self._check_size(payload, headers)
         try:
             await self._client.publish(
                 subject, payload, reply=reply, headers=dict(headers) if headers else None
             )
-        except nats.errors.MaxPayloadError as error:
-            raise TooLarge(
-                f"{len(payload)} bytes are more than the {self.max_payload} that NATS takes"
-            ) from error
         except nats.errors.Error as error:
             raise MessagingError(f"cannot publish to {subject}: {describe(error)}") from error
 
@@ -188,16 +193,13 @@ class Connection:
             MessagingError: If it was not acknowledged after `tries`.
         """
         sent = {**(headers or {}), MSG_ID: msg_id}
+        self._check_size(payload, sent)
         last: BaseException | None = None
         for attempt in range(tries):
             if attempt:
                 await asyncio.sleep(min(2.0, 0.1 * 2**attempt) * random.uniform(0.5, 1))
             try:
                 ack = await self.jetstream.publish(subject, payload, timeout=timeout, headers=sent)
-            except nats.errors.MaxPayloadError as error:
-                raise TooLarge(
-                    f"{len(payload)} bytes are more than the {self.max_payload} that NATS takes"
-                ) from error
             except nats.errors.Error as error:
                 last = error
                 continue
@@ -230,16 +232,13 @@ class Connection:
             NotFound: If nobody listens on the subject.
             MessagingError: If there was no answer in time, or no connection.
         """
+        self._check_size(payload, headers)
         try:
             return await self._client.request(
                 subject, payload, timeout=timeout, headers=dict(headers) if headers else None
             )
         except nats.errors.NoRespondersError as error:
             raise NotFound(f"no service listens on {subject}") from error
-        except nats.errors.MaxPayloadError as error:
-            raise TooLarge(
-                f"{len(payload)} bytes are more than the {self.max_payload} that NATS takes"
-            ) from error
         except nats.errors.TimeoutError as error:
             raise MessagingError(f"no answer from {subject} within {timeout:g} s") from error
         except nats.errors.Error as error:
@@ -405,6 +404,8 @@ def decode_answer(reply: RawMessage, answer: type[MessageT]) -> MessageT | Error
         return wire.decode(ErrorResponse, reply.data, kind)
     return wire.decode(answer, reply.data, kind)
 
+
+_HEADER_FRAME = len("NATS/1.0\r\n\r\n")
 
 ERROR_TYPE = "Error-Type"
 """Header on every `ErrorResponse`, with its type, so that a reader need not guess from the bytes."""
