@@ -8,6 +8,7 @@ when nats-py closes it for good (it does on an authorization error, for instance
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -78,6 +79,7 @@ class Connection:
         self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
         self._rebuilding: asyncio.Task[None] | None = None
         self._closing = False
+        self._opened = False
         self._attempts = 0
         self._reconnects = 0
         self._dropped = 0
@@ -93,6 +95,7 @@ class Connection:
         """
         options = self._options()
         self._client.must_use_tls = wants_tls(self._settings)
+        self._opened = True
         await self._client.connect(**options)
         self._last_error = self._warned = ""
         self._attempts = 0
@@ -303,16 +306,16 @@ class Connection:
         self._closing = True
         if self._rebuilding is not None:
             self._rebuilding.cancel()
-        waiting = self._client.pending_data_size
+        if not self._opened:
+            return
         try:
             if self._client.is_connected:
                 await self.flush(timeout)
-            elif waiting:
-                raise MessagingError(
-                    f"closed without a server: {waiting} bytes of accepted messages are lost"
-                )
+            elif waiting := self._client.pending_data_size:
+                raise MessagingError(f"closed without a server: {waiting} bytes of accepted messages are lost")
         finally:
-            await self._client.close()
+            with contextlib.suppress(OSError):  # flushing to a server that is gone
+                await self._client.close()
 
     def _options(self) -> dict[str, Any]:
         return client_options(self._settings) | {

@@ -6,6 +6,7 @@ A stream that exists is taken as it is (an operator may have tuned it), except t
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -175,6 +176,8 @@ def describe(error: BaseException) -> str:
         return error.description or f"JetStream error {error.err_code}"
     if isinstance(error, NatsTimeoutError | TimeoutError):
         return "no answer from JetStream (is it enabled, and is this user allowed to use $JS.API?)"
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
     return str(error) or type(error).__name__
 
 
