@@ -206,6 +206,8 @@ async def test_connecting_has_its_own_limit() -> None:
     pool = HttpPool(HttpSettings(connect_timeout=0.05, retries=0))
     with unanswered_port() as port:
         endpoint = pool.endpoint("llm", f"http://127.0.0.1:{port}", timeout=30, setting="LLM_URL")
-        with pytest.raises(UpstreamTimeout, match="did not accept a connection within 0.05 s; check LLM_URL"):
+        with pytest.raises(
+            UpstreamTimeout, match=r"did not accept a connection within 0\.05 s; check LLM_URL"
+        ):
             await endpoint.request("POST", "/x", idempotent=False)
     await pool.aclose()

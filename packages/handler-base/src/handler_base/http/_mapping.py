@@ -91,7 +91,7 @@ class Names:
             case Broken():
                 told = UpstreamUnavailable, f"broke off in the middle of its answer: {reason}"
             case TooMuch():
-                told = UpstreamProtocol, f"{reason}, the limit of HTTP_MAX_RESPONSE_BYTES"
+                told = UpstreamProtocol, f"{reason}, which is our limit"
             case _:
                 told = UpstreamProtocol, f"does not speak HTTP/1.1 as expected ({reason}); check {check}"
         return told
@@ -119,7 +119,8 @@ class Names:
             case 401 | 403:
                 text = f"{self.where} does not accept our credentials ({status}){says}; check its API key"
             case 404:
-                text = f"{self.where} has nothing at {path} (404){says}; check {self._check} and the model's name"
+                at = f" at {path}" if path else ""
+                text = f"{self.where} has nothing{at} (404){says}; check {self._check} and the model's name"
             case 413:
                 text = f"{self.where} finds the request too large (413){says}"
             case _:
@@ -131,6 +132,10 @@ class Names:
         return UpstreamProtocol(
             f"{self.where} answered something we cannot read: {what}; check {self._check}", endpoint=self.name
         )
+
+    def ended(self, what: str) -> UpstreamUnavailable:
+        """Return the error for an answer that ended too early."""
+        return UpstreamUnavailable(f"{self.where} {what}", endpoint=self.name)
 
     def quoted(self, body: bytes, content_type: str = "application/json") -> str:
         """Return the endpoint's own error message, on one line and shortened, or ""."""

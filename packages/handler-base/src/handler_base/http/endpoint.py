@@ -7,7 +7,7 @@ established, waiting for an answer or in the middle of one; the slot is free aga
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -30,6 +30,14 @@ REACHABLE_TIMEOUT = 5.0
 """Longest wait of `Endpoint.reachable` for an answer, in seconds."""
 
 _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
+
+
+class _Call(NamedTuple):
+    method: str
+    path: str
+    repeat: Repeat
+    timeout: float
+    max_bytes: int
 
 
 class Response:
@@ -129,8 +137,10 @@ class Endpoint:
         content: bytes = b"",
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
-        idempotent: bool,
+        idempotent: bool = False,
+        repeat: Repeat | None = None,
         timeout: float | None = None,
+        max_bytes: int | None = None,
     ) -> Response:
         """Return the whole response to one request, which has status 2xx.
 
@@ -141,19 +151,24 @@ class Endpoint:
             headers: Besides the endpoint's own.
             params: Query parameters.
             idempotent: Whether the call may be repeated after anything that may pass.
+            repeat: The same in finer words, instead of `idempotent`.
             timeout: Seconds until the response starts, instead of the endpoint's.
+            max_bytes: Largest body, if that is less than for all endpoints.
 
         Raises:
             UpstreamError: One of its kinds.
             Overloaded: If no connection becomes free in time.
             ValueError: If the path or a header cannot be sent.
         """
-        repeat: Repeat = "always" if idempotent else "never"
-        wait = self.timeout if timeout is None else timeout
+        call = _Call(
+            method,
+            path,
+            repeat or ("always" if idempotent else "never"),
+            self.timeout if timeout is None else timeout,
+            self._channel.limit if max_bytes is None else min(max_bytes, self._channel.limit),
+        )
         if not telemetry.enabled():
-            return await self._tried(
-                self._writer.write(method, path, content, headers, params), method, path, wait, repeat
-            )
+            return await self._tried(self._writer.write(method, path, content, headers, params), call)
         outgoing = dict(headers or {})
         with telemetry.span(
             f"{method} {self.name}", kind="client", attributes=self._attributes(method)
@@ -162,7 +177,7 @@ class Endpoint:
             request = self._writer.write(method, path, content, outgoing, params)
             started, outcome = time.perf_counter(), "cancelled"
             try:
-                response = await self._tried(request, method, path, wait, repeat)
+                response = await self._tried(request, call)
                 outcome = "ok"
                 span.set("http.response.status_code", response.status)
             except HandlerError as error:
@@ -241,14 +256,18 @@ class Endpoint:
         """Return the error for an answer that breaks its contract, for clients to raise."""
         return self._channel.names.unreadable(what)
 
-    def failed(self, message: bytes, status: int = 500) -> UpstreamError:
+    def failed(self, body: bytes, status: int) -> UpstreamError:
         """Return the error for an error object that came where a result was due.
 
         Args:
-            message: The object as JSON; the endpoint's words are taken from it.
-            status: The status it stands for.
+            body: The object as JSON; the endpoint's words are taken from it.
+            status: The HTTP status it stands for; one that is not an error counts as 500.
         """
-        return self._channel.names.refused(status if status >= 400 else 500, {}, message, "")
+        return self._channel.names.refused(status if 400 <= status <= 599 else 500, {}, body, "")
+
+    def ended(self, what: str) -> UpstreamError:
+        """Return the error for an answer that ended too early, for clients to raise."""
+        return self._channel.names.ended(what)
 
     def _attributes(self, method: str) -> dict[str, str | int | float | bool]:
         return {
@@ -258,27 +277,25 @@ class Endpoint:
             "peer.service": self.name,
         }
 
-    async def _tried(
-        self, request: bytes, method: str, path: str, timeout: float, repeat: Repeat
-    ) -> Response:
+    async def _tried(self, request: bytes, call: _Call) -> Response:
         failures = 0
         while True:
             try:
-                return await self._once(request, method, path, timeout)
+                return await self._once(request, call)
             except UpstreamError as error:
                 failures += 1
-                delay = self._channel.delay(error, repeat, failures)
+                delay = self._channel.delay(error, call.repeat, failures)
             await self._channel.backoff.wait(delay)
 
-    async def _once(self, request: bytes, method: str, path: str, timeout: float) -> Response:
+    async def _once(self, request: bytes, call: _Call) -> Response:
         channel = self._channel
         connection = await channel.obtain()
         try:
-            connection.send(request, bodiless=method == "HEAD")
-            await connection.head(timeout)
+            connection.send(request, bodiless=call.method == "HEAD")
+            await connection.head(call.timeout)
             if not 200 <= connection.status < 300:
-                raise await channel.refusal(connection, path, self.idle_timeout)
-            content = await connection.read_all(max(timeout, self.idle_timeout), channel.limit)
+                raise await channel.refusal(connection, call.path, self.idle_timeout)
+            content = await connection.read_all(max(call.timeout, self.idle_timeout), call.max_bytes)
             return Response(connection.status, connection.headers, content)
         except TransportFailure as failure:
             raise channel.names.failed(failure) from failure

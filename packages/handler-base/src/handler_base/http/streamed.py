@@ -9,7 +9,7 @@ from handler_base import telemetry
 from handler_base.errors import HandlerError, UpstreamError, UpstreamProtocol
 from handler_base.http._channel import header_dict
 from handler_base.http._failures import TransportFailure
-from handler_base.http.sse import DEFAULT_LIMIT, EventParser
+from handler_base.http.sse import EventParser
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -33,11 +33,12 @@ class StreamedResponse:
     Attributes:
         status: HTTP status; 2xx once it is entered.
         headers: By lower-case name.
+        idle_timeout: Seconds between two pieces; may be changed between them.
     """
 
     __slots__ = (
-        "_channel", "_connection", "_finished", "_idle_timeout", "_outgoing", "_repeat", "_request", "_span",
-        "_started", "_timeout", "_writer", "headers", "status",
+        "_channel", "_connection", "_finished", "_parser", "_repeat", "_request", "_span",
+        "_started", "_timeout", "_writer", "headers", "idle_timeout", "status",
     )  # fmt: skip
 
     def __init__(
@@ -55,9 +56,10 @@ class StreamedResponse:
         self._request = request
         self._repeat: Repeat = repeat
         self._timeout = timeout
-        self._idle_timeout = idle_timeout
+        self.idle_timeout = idle_timeout
         self._connection: Connection | None = None
         self._finished = False
+        self._parser: EventParser | None = None
         self._span: telemetry.Span | None = None
         self._started = 0.0
         self.status = 0
@@ -108,29 +110,36 @@ class StreamedResponse:
         if self._connection is None:
             raise RuntimeError("a streamed response is read inside its `async with` block")
         try:
-            return await self._connection.read(self._idle_timeout)
+            return await self._connection.read(self.idle_timeout)
         except TransportFailure as failure:
             raise self._channel.names.failed(failure) from failure
 
-    async def events(self, limit: int = DEFAULT_LIMIT) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncIterator[Event]:
         """Yield the server-sent events in the body.
 
-        Args:
-            limit: Largest event in bytes.
+        Raises:
+            UpstreamError: If the body breaks off, stalls, or has an event that is too large.
+        """
+        while (events := await self.read_events()) is not None:
+            for event in events:
+                yield event
+
+    async def read_events(self) -> list[Event] | None:
+        """Return the server-sent events that the next piece completes, perhaps none; None at the end.
 
         Raises:
-            UpstreamError: If the body breaks off, stalls, or has an event over the limit.
+            UpstreamError: If the body breaks off, stalls, or has an event that is too large.
         """
-        parser = EventParser(limit)
+        if self._parser is None:
+            self._parser = EventParser()
+        piece = await self.read()
         try:
-            while piece := await self.read():
-                for event in parser.feed(piece):
-                    yield event
-            parser.close()
+            if piece:
+                return self._parser.feed(piece)
+            self._parser.close()
         except UpstreamProtocol as error:
-            if error.endpoint:
-                raise
             raise self._channel.names.unreadable(error.message) from error
+        return None
 
     def finish(self) -> None:
         """Tell that the rest of the body is of no interest; its connection can then serve again."""
@@ -153,7 +162,7 @@ class StreamedResponse:
             connection.send(request)
             await connection.head(self._timeout)
             if not 200 <= connection.status < 300:
-                raise await channel.refusal(connection, path, self._idle_timeout)
+                raise await channel.refusal(connection, path, self.idle_timeout)
         except TransportFailure as failure:
             channel.release(connection)
             raise channel.names.failed(failure) from failure
