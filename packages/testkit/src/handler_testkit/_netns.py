@@ -48,9 +48,7 @@ async def _run(fd: int, port: int, command: list[str]) -> int:
     _raise_loopback()
     process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
     stdin = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin
-    )
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
     async with await asyncio.start_server(relay, sock=socket.socket(fileno=fd)):
         ended = asyncio.ensure_future(process.wait())
         parent_gone = asyncio.ensure_future(stdin.read())

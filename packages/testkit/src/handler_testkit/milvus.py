@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,10 +131,11 @@ class MilvusServer:
             f"http://{self.host}:{self.port}/v1/vector/collections",
             headers={"Authorization": f"Bearer {self.token}"},
         )
-        with contextlib.suppress(OSError, ValueError, urllib.error.URLError):
+        try:
             with urllib.request.urlopen(request, timeout=5) as response:
                 return json.load(response).get("code") == 200
-        return False
+        except (OSError, ValueError):
+            return False
 
 
 @contextlib.contextmanager
