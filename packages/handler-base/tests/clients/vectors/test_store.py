@@ -113,7 +113,10 @@ async def test_upsert_replaces_what_was_stored_of_a_document_and_nothing_else(st
         ("a", "new 1"),
         ("b", "text 0"),
     }
-    assert {key: row.content_hash for key, row in (await store.documents("")).items()} == {"a": "h2", "b": "h1"}
+    assert {key: row.content_hash for key, row in (await store.documents("")).items()} == {
+        "a": "h2",
+        "b": "h1",
+    }
 
 
 async def test_deleted_documents_are_gone_and_unknown_ones_are_no_error(store):
