@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+
 from handler_base.clients.vectors import Chunk, Passage
 from handler_base.clients.vectors.sqlite import SqliteVectorStore
 from handler_base.conversation.retrieval import Embedded, Retrieval, RetrievalSettings

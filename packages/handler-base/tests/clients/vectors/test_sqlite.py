@@ -7,6 +7,7 @@ import threading
 
 import apsw
 import pytest
+
 from handler_base.clients.vectors import Chunk
 from handler_base.clients.vectors.sqlite import SqliteVectorStore
 from handler_base.errors import (

@@ -5,6 +5,7 @@ import math
 import uuid
 
 import pytest
+
 from handler_base.clients.vectors import Chunk, Document, VectorSettings, open_vector_store
 from handler_base.config import Secret
 from handler_base.errors import InvalidRequest, NotFound
