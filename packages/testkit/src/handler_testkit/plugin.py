@@ -1,4 +1,4 @@
-"""pytest fixtures: `nats` is a fresh nats-server for one test."""
+"""pytest fixtures: `nats` is a fresh nats-server for one test, `milvus` is one Milvus for the whole run."""
 
 from __future__ import annotations
 
@@ -11,9 +11,23 @@ from handler_testkit.nats import NatsServer, nats_server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from handler_testkit.milvus import MilvusServer
+
 
 @pytest.fixture
 def nats() -> Iterator[NatsServer]:
     """A fresh nats-server with JetStream, gone after the test."""
     with nats_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def milvus() -> Iterator[MilvusServer]:
+    """A real Milvus 2.3.5 that asks for a token; tests share it, so each uses a collection of its own."""
+    from handler_testkit.milvus import MilvusUnavailable, milvus_server
+
+    try:
+        with milvus_server() as server:
+            yield server
+    except MilvusUnavailable as error:
+        pytest.skip(str(error))

@@ -1,1 +1,1 @@
-"""Clients of the inference endpoints: their HTTP contracts in types. Each module is imported by who needs it."""
+"""Clients of the inference endpoints and of the vector store, one module per HTTP contract."""
