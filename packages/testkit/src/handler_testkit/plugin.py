@@ -1,4 +1,4 @@
-"""pytest fixtures: `nats` is a fresh nats-server for one test, `milvus` is one Milvus for the whole run."""
+"""pytest fixtures: a fresh nats-server for each test; one Milvus and one llama.cpp server for the whole run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from handler_testkit.gguf import LlamaServer, llama_server
 from handler_testkit.nats import NatsServer, nats_server
 
 if TYPE_CHECKING:
@@ -31,3 +32,10 @@ def milvus() -> Iterator[MilvusServer]:
             yield server
     except MilvusUnavailable as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def llama_cpp() -> Iterator[LlamaServer]:
+    """llama.cpp's server with a tiny random model, shared by the tests of a session."""
+    with llama_server() as server:
+        yield server

@@ -1,0 +1,48 @@
+"""Settings of the service."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from handler_base.config import Settings, env
+
+
+class LocalInferenceSettings(Settings, frozen=True):
+    """Everything that can be set, all of it optional."""
+
+    host: Annotated[str, env("HOST", help="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, env("PORT", help="port to listen on, 0 for any", ge=0, le=65535)] = 8000
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], env("LOG_LEVEL", help="debug, info, warning or error")
+    ] = "info"
+    max_body_bytes: Annotated[
+        int, env("MAX_BODY_BYTES", help="largest request body; more is answered with 413", ge=1024)
+    ] = 16 * 1024 * 1024
+    max_in_flight: Annotated[
+        int, env("MAX_IN_FLIGHT", help="requests served at the same time; more are answered with 503", ge=1)
+    ] = 256
+
+    llm_gguf: Annotated[
+        str, env("LLM_GGUF", help="GGUF file to run with llama.cpp in place of the quoting stand-in")
+    ] = ""
+    llm_context_tokens: Annotated[
+        int,
+        env("LLM_CONTEXT_TOKENS", help="longest prompt: words for the stand-in, tokens for llama.cpp", ge=64),
+    ] = 16384
+    llm_parallel: Annotated[
+        int, env("LLM_PARALLEL", help="llama.cpp: requests at the same time; they share the context", ge=1)
+    ] = 2
+    llm_threads: Annotated[int, env("LLM_THREADS", help="llama.cpp: threads, 0 for all cores", ge=0)] = 0
+    llm_tokens_per_second: Annotated[
+        float,
+        env("LLM_TOKENS_PER_SECOND", help="pace of the stand-in's stream, 0 for as fast as it can", ge=0),
+    ] = 0.0
+
+    embeddings_max_tokens: Annotated[
+        int,
+        env("EMBEDDINGS_MAX_TOKENS", help="longer texts are cut; the model was trained on 256", ge=8, le=512),
+    ] = 256
+    embeddings_max_inputs: Annotated[int, env("EMBEDDINGS_MAX_INPUTS", help="texts per request", ge=1)] = 2048
+    rerank_max_documents: Annotated[int, env("RERANK_MAX_DOCUMENTS", help="documents per request", ge=1)] = (
+        2048
+    )
