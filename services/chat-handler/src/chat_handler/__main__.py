@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import sys
 
+from chat_handler import __doc__ as description, __version__
+from chat_handler.answer import Answerer
+from chat_handler.config import ChatSettings
+from chat_handler.people import People
 from handler_base.clients.embeddings import Embeddings
 from handler_base.clients.llm import LLM
 from handler_base.clients.reranker import Reranker
 from handler_base.clients.text_to_speech import TextToSpeech
 from handler_base.clients.vectors import open_vector_store
-from handler_base.conversation.retrieval import Retrieval
-
-from chat_handler import __doc__ as description, __version__
-from chat_handler.answer import Answerer
-from chat_handler.config import ChatSettings
-from chat_handler.people import People
 from handler_base.conversation.history import History
+from handler_base.conversation.retrieval import Retrieval
 from handler_base.http import HttpPool
 from handler_base.messaging.keyvalue import KeyValue
 from handler_base.service import Service, run

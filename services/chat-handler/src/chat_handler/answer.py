@@ -13,12 +13,11 @@ from handler_base.messaging import wire
 from handler_messages import ChatRequest, ChatResponse, DocumentSource
 
 if TYPE_CHECKING:
+    from chat_handler.config import ChatSettings
     from handler_base.clients.llm import LLM, ChatMessage, Completion
     from handler_base.clients.text_to_speech import TextToSpeech
-    from handler_base.conversation.retrieval import Retrieval, Retrieved
-
-    from chat_handler.config import ChatSettings
     from handler_base.conversation.history import History, Turn
+    from handler_base.conversation.retrieval import Retrieval, Retrieved
     from handler_base.messaging.context import Context
 
 log = logging.getLogger(__name__)

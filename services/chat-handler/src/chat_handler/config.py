@@ -9,11 +9,10 @@ from handler_base.clients.llm import LLMSettings
 from handler_base.clients.reranker import RerankerSettings
 from handler_base.clients.text_to_speech import TTSSettings
 from handler_base.clients.vectors import VectorSettings
-from handler_base.conversation.retrieval import RetrievalSettings
-
 from handler_base.config import Settings, env
 from handler_base.conversation.history import HistorySettings
 from handler_base.conversation.prompt import PromptSettings
+from handler_base.conversation.retrieval import RetrievalSettings
 from handler_base.http import HttpSettings
 from handler_base.service import ServiceSettings
 

@@ -7,16 +7,15 @@ import time
 from typing import TYPE_CHECKING
 
 import msgspec
-from handler_base.clients.llm import ChatMessage
 
+from handler_base.clients.llm import ChatMessage
 from handler_base.conversation.prompt import one_line
 from handler_base.messaging.keyvalue import key_of
 from handler_messages import GreetingRequest, GreetingResponse, LoginEvent
 
 if TYPE_CHECKING:
-    from handler_base.clients.llm import LLM
-
     from chat_handler.config import ChatSettings
+    from handler_base.clients.llm import LLM
     from handler_base.messaging.context import Context
     from handler_base.messaging.keyvalue import KeyValue
 

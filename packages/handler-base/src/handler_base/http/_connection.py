@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser  # noqa: TID251
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from handler_base.http._failures import Broken, Malformed, Silent, TooMuch
 

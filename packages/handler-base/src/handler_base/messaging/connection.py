@@ -312,7 +312,9 @@ class Connection:
             if self._client.is_connected:
                 await self.flush(timeout)
             elif waiting := self._client.pending_data_size:
-                raise MessagingError(f"closed without a server: {waiting} bytes of accepted messages are lost")
+                raise MessagingError(
+                    f"closed without a server: {waiting} bytes of accepted messages are lost"
+                )
         finally:
             with contextlib.suppress(OSError):  # flushing to a server that is gone
                 await self._client.close()
