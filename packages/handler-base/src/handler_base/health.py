@@ -33,6 +33,7 @@ CONNECTIONS = 64
 PROBE_SECONDS = 0.8
 """Longest time for the probe: below the second that Kubernetes gives a probe unless told otherwise."""
 CACHE_SECONDS = 1.0
+MISSING_CACHE_SECONDS = 0.02
 """How long an answer of the probe is good for."""
 
 _log = logging.getLogger(__name__)
@@ -172,7 +173,7 @@ class HealthServer:
         async with self._probing:
             if self._clock() >= self._good_until:
                 self._missing = await self._ask()
-                self._good_until = self._clock() + CACHE_SECONDS
+                self._good_until = self._clock() + (MISSING_CACHE_SECONDS if self._missing else CACHE_SECONDS)
                 self._tell()
             missing = self._missing
         if not missing:

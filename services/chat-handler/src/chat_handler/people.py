@@ -10,14 +10,14 @@ import msgspec
 
 from handler_base.clients.llm import ChatMessage
 from handler_base.conversation.prompt import one_line
-from handler_base.messaging.keyvalue import key_of
+from handler_base.messaging.keyvalue import Conflict, key_of
 from handler_messages import GreetingRequest, GreetingResponse, LoginEvent
 
 if TYPE_CHECKING:
     from chat_handler.config import ChatSettings
     from handler_base.clients.llm import LLM
     from handler_base.messaging.context import Context
-    from handler_base.messaging.keyvalue import KeyValue
+    from handler_base.messaging.keyvalue import KeyValue, Value
 
 GREETING_TOKENS = 80
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])\s+|(?<=[。！？])")  # noqa: RUF001
@@ -54,12 +54,19 @@ class People:
             MessagingError: If it could not be written.
         """
         del context
-        known = await self._profile(event.user_id)
+        key = key_of("user", event.user_id)
         seen = event.timestamp or int(time.time())
-        if known is not None and known.seen > seen:
+        profile = msgspec.msgpack.encode(Profile(event.username, event.nickname, event.premium, seen))
+        while True:
+            value = await self._profiles.get(key)
+            known = _decode(value)
+            if known is not None and known.seen > seen:
+                return
+            try:
+                await self._profiles.put(key, profile, value.revision if value is not None else 0)
+            except Conflict:
+                continue  # another login of the same person at the same time
             return
-        profile = Profile(event.username, event.nickname, event.premium, seen)
-        await self._profiles.put(key_of("user", event.user_id), msgspec.msgpack.encode(profile))
 
     async def greet(self, context: Context, request: GreetingRequest) -> GreetingResponse:
         """Greet a person by nickname in one or two sentences.
@@ -70,7 +77,7 @@ class People:
         """
         name = one_line(request.nickname)
         if not name:
-            profile = await self._profile(request.user_id)
+            profile = _decode(await self._profiles.get(key_of("user", request.user_id)))
             name = one_line((profile.nickname or profile.username) if profile else "")
         name = name or one_line(request.username) or one_line(request.user_id)
         premium = self._settings.answer.premium_model if request.premium else ""
@@ -78,8 +85,8 @@ class People:
             [
                 ChatMessage(
                     "system",
-                    f"Greet the person named {name} warmly in one or two short sentences. "
-                    "Use the name. Write the greeting only.",
+                    f"Greet the person named {name}. Write one or two short, warm sentences that use the name, "
+                    "and nothing else.",
                 ),
                 ChatMessage("user", "Hello!"),
             ],
@@ -92,14 +99,14 @@ class People:
             greeting=greeting_of(completion.text, name),
         )
 
-    async def _profile(self, user_id: str) -> Profile | None:
-        value = await self._profiles.get(key_of("user", user_id))
-        if value is None:
-            return None
-        try:
-            return msgspec.msgpack.decode(value.data, type=Profile)
-        except msgspec.DecodeError:
-            return None
+
+def _decode(value: Value | None) -> Profile | None:
+    if value is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(value.data, type=Profile)
+    except msgspec.DecodeError:
+        return None
 
 
 def greeting_of(text: str, name: str) -> str:
