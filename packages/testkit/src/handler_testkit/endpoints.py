@@ -43,7 +43,8 @@ class Request:
 
     Attributes:
         method: For instance `POST`.
-        path: Without the query.
+        target: The request target as it came.
+        path: Its path, without the query.
         query: First value of each parameter.
         headers: By lower-case name.
         body: The whole body.
@@ -51,6 +52,7 @@ class Request:
     """
 
     method: str
+    target: str
     path: str
     query: dict[str, str]
     headers: dict[str, str]
@@ -187,7 +189,8 @@ class _Connection(asyncio.Protocol):
         request = self._parse()
         if request is None:
             return
-        self._endpoint.requests.append(request)
+        if self._endpoint.record:
+            self._endpoint.requests.append(request)
         self._exchange = Exchange(self, request)
         self._task = asyncio.get_running_loop().create_task(self._run(self._exchange))
         self._endpoint.changed()
@@ -225,7 +228,7 @@ class _Connection(asyncio.Protocol):
         method, target, _ = first.split(" ")
         parts = urlsplit(target)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()} if parts.query else {}
-        return Request(method, parts.path, query, headers, body, self._number)
+        return Request(method, target, parts.path, query, headers, body, self._number)
 
 
 @dataclass(slots=True, eq=False)
@@ -234,6 +237,8 @@ class HttpEndpoint:
 
     Attributes:
         script: What to do; may be replaced between requests.
+        tls: Context for `https`.
+        record: Whether to keep the requests; not for benchmarks.
         requests: Every request, in the order of arrival.
         connections: How many connections were ever accepted.
         open: The connections that are open now.
@@ -244,6 +249,7 @@ class HttpEndpoint:
 
     script: Script
     tls: ssl.SSLContext | None = None
+    record: bool = True
     requests: list[Request] = field(default_factory=list[Request])
     connections: int = 0
     open: set[Any] = field(default_factory=set[Any])

@@ -9,6 +9,7 @@ closes its connection before anything else can run. See docs/decisions/0002-http
 from __future__ import annotations
 
 import asyncio
+import select
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -152,6 +153,14 @@ class Connection(asyncio.Protocol):
     def open(self) -> bool:
         """Whether it can carry an exchange now."""
         return self._failure is None and self._transport is not None and not self._transport.is_closing()
+
+    def hung_up(self) -> bool:
+        """Whether something has come on a connection at rest that the event loop has not seen yet: its end."""
+        if not self.open or self._transport is None:
+            return True
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def rest(self) -> None:
         """Forget a complete exchange."""

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from handler_base.http._origin import Origin
 
 
+RESTED = 0.5
+"""Seconds of rest after which a connection is looked at before it is used: an end that came while this process
+was busy would else be met by the next request, which may not be repeatable."""
+
+
 class Connections:
     """Every connection of a process, by address.
 
@@ -70,13 +75,15 @@ class Connections:
     def take_idle(self, origin: Origin) -> Connection | None:
         """Return the connection that was used last if there is one that still lives."""
         idle = self._idle.get(origin)
-        oldest = self._loop.time() - self._idle_timeout
+        now = self._loop.time()
         while idle:
             connection = idle.pop()
-            if connection.open and connection.idle_since >= oldest:
-                self._busy.add(connection)
-                return connection
-            connection.abort()
+            age = now - connection.idle_since
+            if age > self._idle_timeout or (connection.hung_up() if age > RESTED else not connection.open):
+                connection.abort()
+                continue
+            self._busy.add(connection)
+            return connection
         return None
 
     def give_back(self, origin: Origin, connection: Connection) -> None:

@@ -47,6 +47,10 @@ class Exporter(Protocol):
 
 Build = Callable[[], Exporter]
 
+_building = threading.Lock()
+"""Building imports the exporters' package. Two threads in different modules of it wait for each other's import
+lock; Python then breaks the tie by failing one of them, and its batch would be lost."""
+
 
 class Outlet:
     """The way of one signal to its collector.
@@ -75,7 +79,8 @@ class Outlet:
         _sending.outlet = self
         try:
             if self._exporter is None:
-                self._exporter = self._build()
+                with _building:
+                    self._exporter = self._build()
             done = self._exporter.export(batch).name == "SUCCESS"
         except (OSError, ValueError, ImportError) as error:
             done = False
