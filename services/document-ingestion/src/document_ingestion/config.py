@@ -37,6 +37,10 @@ class IngestionSettings(Settings, frozen=True, kw_only=True):
         tuple[str, ...], env("INGEST_EXCLUDE", help="patterns as in .gitignore to leave out of folders")
     ] = ()
     max_bytes: Annotated[int, env("INGEST_MAX_BYTES", help="largest file or page", ge=1)] = 32 * 1024 * 1024
+    batch: Annotated[int, env("INGEST_BATCH", help="chunks per request to the embeddings", ge=1)] = 16
+    timeout: Annotated[
+        float, env("INGEST_TIMEOUT", help="seconds for one such request; a CPU takes its time", ge=0.01)
+    ] = 120.0
     concurrency: Annotated[
         int, env("INGEST_CONCURRENCY", help="requests to the embeddings at once", ge=1)
     ] = 2

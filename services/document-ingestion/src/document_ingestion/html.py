@@ -148,9 +148,8 @@ class _Reader(HTMLParser):
             return
         if self._heading:
             self._outline.heading(self._heading, text)
-        elif self._rows is not None:
-            if self._rows and self._rows[-1]:
-                self._rows[-1][-1] = f"{self._rows[-1][-1]} {text}".strip()
+        elif self._rows and self._rows[-1]:
+            self._rows[-1][-1] = f"{self._rows[-1][-1]} {text}".strip()
         elif self._lists and self._lists[-1]:
             self._lists[-1][-1] += f" {text}"
         else:

@@ -9,11 +9,13 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+import msgspec
+
 from document_ingestion.chunks import cut, measure_of
 from document_ingestion.fetch import Page, fetch
 from document_ingestion.read import kind_of, parse
 from document_ingestion.report import Failure, Progress, Report
-from document_ingestion.sources import Namer, Source, find
+from document_ingestion.sources import Namer, Source, find, without_password
 from handler_base.clients.embeddings import Embeddings
 from handler_base.clients.vectors import Chunk, collection_name, open_vector_store
 from handler_base.errors import (
@@ -93,7 +95,11 @@ class _Ingestion:
         self._settings = settings
         self._pool = pool
         self._store = store
-        self._embeddings = Embeddings(pool, settings.embeddings)
+        # A question waits for its vector with a person behind it; a batch of chunks need not hurry.
+        self._embeddings = Embeddings(
+            pool,
+            msgspec.structs.replace(settings.embeddings, batch_size=settings.batch, timeout=settings.timeout),
+        )
         self._progress = progress
         self._dry_run = dry_run
         self._collection = collection_name(settings.vectors.collection)
@@ -137,7 +143,7 @@ class _Ingestion:
                 work = await self._prepare(source)
                 if work is not None:
                     self._group.append(work)
-                if sum(len(one.pieces) for one in self._group) >= self._settings.embeddings.batch_size:
+                if sum(len(one.pieces) for one in self._group) >= self._settings.batch:
                     await self._dispatch(tasks)
             await self._dispatch(tasks)
 
@@ -150,7 +156,7 @@ class _Ingestion:
             try:
                 root = await asyncio.to_thread(find, source, namer, self._settings.exclude)
             except HandlerError as error:
-                self._report.failed.append(Failure(source, error.message))
+                self._report.failed.append(Failure(without_password(source), error.message))
                 continue
             if root.is_folder:
                 folders.add(root.name)

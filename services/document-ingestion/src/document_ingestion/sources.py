@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ SUFFIXES = {
 }  # fmt: skip
 """What a folder's files are read as, by suffix; others are left out."""
 
+_CREDENTIALS = re.compile(r"//[^/?#]*@")
 _NEVER = {"node_modules", "__pycache__", "site-packages"}
 
 
@@ -99,10 +101,7 @@ def find(source: str, namer: Namer, exclude: Sequence[str] = ()) -> Root:
         InvalidRequest: If the URL has a user or password, or the path is neither file nor folder.
     """
     if is_url(source):
-        parts = urlsplit(source)
-        if "@" in parts.netloc or not parts.hostname:
-            raise InvalidRequest(f"{source!r} is not a URL that can be read")
-        url = parts._replace(fragment="").geturl()
+        url = _page(source)
         return Root(url, False, (Source(_id(url), url, url),))  # noqa: FBT003
     path = Path(source)
     if not path.exists():
@@ -114,6 +113,21 @@ def find(source: str, namer: Namer, exclude: Sequence[str] = ()) -> Root:
     if not path.is_file():
         raise InvalidRequest(f"{source!r} is neither a file nor a folder")
     return Root(name, False, (_source(path, name, namer),))  # noqa: FBT003
+
+
+def without_password(source: str) -> str:
+    """Return a source as it may be shown: the user and password of a URL are left out."""
+    return _CREDENTIALS.sub("//", source) if is_url(source) else source
+
+
+def _page(source: str) -> str:
+    try:
+        parts = urlsplit(source)
+        if parts.hostname and parts.port != 0 and "@" not in parts.netloc:
+            return parts._replace(fragment="").geturl()
+    except ValueError:
+        pass
+    raise InvalidRequest("cannot be read: it is no URL of a page, or has a user and password in it")
 
 
 def _source(path: Path, root: str, namer: Namer) -> Source:
