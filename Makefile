@@ -47,8 +47,12 @@ lint: setup ## Ruff, pyright, the wire contract, the lock file
 	@$(RUN) python scripts/proto.py --check
 	@$(RUN) python scripts/proto_breaking.py
 
+.PHONY: milvus
+milvus: setup
+	@$(UV) sync --quiet --locked --all-packages --all-extras --group milvus
+
 .PHONY: test
-test: setup ## All tests, against real servers, with the coverage floor
+test: milvus ## All tests, against real servers, with the coverage floor
 	@rm -f .coverage .coverage.*
 	@$(RUN) coverage run -m pytest -q $(PYTEST)
 	@$(RUN) coverage combine --quiet

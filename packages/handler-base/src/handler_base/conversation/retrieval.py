@@ -13,7 +13,7 @@ import msgspec
 
 from handler_base import telemetry
 from handler_base.config import Settings, env
-from handler_base.errors import HandlerError, Stopped, UpstreamProtocol
+from handler_base.errors import HandlerError, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -175,10 +175,8 @@ class Retrieval:
         return [passage for passage in ranked if least is None or passage.score >= least]
 
     async def _vector(self, question: str) -> list[float]:
-        vectors = await self._embeddings.embed([question])
-        if len(vectors) != 1 or not vectors[0]:
-            raise UpstreamProtocol("the embeddings endpoint returned no vector", endpoint="embeddings")
-        return vectors[0]
+        (vector,) = await self._embeddings.embed([question])
+        return vector
 
     async def _step(self, name: str, work: Awaitable[T]) -> T | _Failed:
         """Return the result of one step, or why there is none."""
@@ -199,7 +197,4 @@ class Retrieval:
 async def _ranked(reranker: Reranker, question: str, passages: list[Passage], top_k: int) -> list[Passage]:
     texts = [f"{passage.title}\n{passage.text}" if passage.title else passage.text for passage in passages]
     ranked = await reranker.rerank(question, texts, top_k)
-    if any(not 0 <= item.index < len(passages) for item in ranked):
-        raise UpstreamProtocol("the reranker names a document that it was not given", endpoint="reranker")
-    best = sorted(ranked, key=lambda item: item.score, reverse=True)
-    return [msgspec.structs.replace(passages[item.index], score=item.score) for item in best]
+    return [msgspec.structs.replace(passages[item.index], score=item.score) for item in ranked]

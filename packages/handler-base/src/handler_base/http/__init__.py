@@ -12,6 +12,7 @@ Only this room speaks HTTP. It loads its engine at the first call, follows no re
 for no compression (which would hold back tokens), and takes proxies from the environment.
 """
 
+from handler_base.http._mapping import Redirect
 from handler_base.http.endpoint import Endpoint, Response
 from handler_base.http.pool import HttpPool
 from handler_base.http.retry import Repeat
@@ -25,6 +26,7 @@ __all__ = [
     "EventParser",
     "HttpPool",
     "HttpSettings",
+    "Redirect",
     "Repeat",
     "Response",
     "StreamedResponse",

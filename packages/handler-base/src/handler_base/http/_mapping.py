@@ -39,6 +39,18 @@ MAX_ERROR_BODY = 64 * 1024
 """How much of an error response is read."""
 
 
+class Redirect(UpstreamProtocol):
+    """The endpoint answers that what was asked for is elsewhere. Never followed here: see decision 2.
+
+    Attributes:
+        location: Where, as the endpoint says it; may be relative to the address that was asked.
+    """
+
+    def __init__(self, message: str, *, endpoint: str, status: int, location: str) -> None:
+        super().__init__(message, endpoint=endpoint, status=status)
+        self.location = location
+
+
 class Names:
     """What to call an endpoint in errors.
 
@@ -101,11 +113,12 @@ class Names:
         said = self.quoted(body, headers.get("content-type", ""))
         says = f": {said}" if said else ""
         if status < 400:
-            target = _target(headers.get("location", ""))
-            return UpstreamProtocol(
-                f"{self.where} redirects to {target} ({status}), which is not followed; check {self._check}",
+            location = headers.get("location", "")
+            return Redirect(
+                f"{self.where} redirects to {_target(location)} ({status}), which is not followed; check {self._check}",
                 endpoint=self.name,
                 status=status,
+                location=location,
             )
         if status in {408, 429} or (status >= 500 and status != 501):
             what = "is overloaded" if status == 429 else "failed" if status == 500 else "is not available"
