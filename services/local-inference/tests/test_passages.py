@@ -65,6 +65,7 @@ def test_what_the_assistant_said_is_no_context() -> None:
 def test_the_person_to_greet_is_named() -> None:
     for told, name in {
         "Greet the person named Ada in one or two sentences.": "Ada",
+        "Greet the person named Emily Warm warmly in one or two short sentences. Use the name.": "Emily Warm",
         'Greet the person named "Grace Hopper", warmly.': "Grace Hopper",
         "Be kind.\nGreet the person named J\u00fcrgen\nBe short.": "J\u00fcrgen",
     }.items():

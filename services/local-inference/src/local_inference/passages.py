@@ -21,7 +21,8 @@ _CONTEXT = re.compile(r"^[#*\s]*context\b[^\n:]{0,40}:[*\s]*$", re.IGNORECASE | 
 _HEAD = re.compile(r"^\[(\d{1,3})\][ \t]*(.*)$", re.MULTILINE)
 _URI = re.compile(r"^(.*?)\s*\(([^()\s]+)\)\s*$")
 _GREET = re.compile(
-    r"\bgreet the person named\s+(.+?)(?=\s+(?:in|with|by)\s|[,.;:!?](?:\s|$)|\n|$)", re.IGNORECASE
+    r"\bgreet the person named\s+(.+?)(?:(?:\s+warmly)?\s+in one\b|[,;:!?](?:\s|$)|\.(?:\s|$)|\n|$)",
+    re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'\u201d)\]*]*\s+(?=[\"'\u201c`(\[*]*[A-Z0-9])")
 _ABBREVIATION = re.compile(

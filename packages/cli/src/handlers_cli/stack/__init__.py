@@ -1,0 +1,1 @@
+"""The local stack: which parts there are, how they run, how they are watched over."""

@@ -1,0 +1,84 @@
+"""What the commands write to: plain text, or colours on a terminal that wants them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_UNREACHABLE = 3
+EXIT_INTERRUPTED = 130
+
+
+class Terminal:
+    """Standard output for results and standard error for everything else.
+
+    Attributes:
+        out: Where results go.
+        err: Where notices and errors go.
+    """
+
+    def __init__(
+        self, out: TextIO | None = None, err: TextIO | None = None, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self.out = out or sys.stdout
+        self.err = err or sys.stderr
+        environ = os.environ if environ is None else environ
+        # See https://no-color.org
+        self._colours = not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+    def write(self, text: str) -> None:
+        """Write a piece of a result, now."""
+        self.out.write(text)
+        self.out.flush()
+
+    def line(self, text: str = "") -> None:
+        """Write a line of a result."""
+        self.write(f"{text}\n")
+
+    def note(self, text: str) -> None:
+        """Write a line that is not the result."""
+        self.err.write(f"{text}\n")
+        self.err.flush()
+
+    def error(self, text: str, kind: str = "") -> None:
+        """Say what went wrong, in red where there are colours."""
+        label = self._styled("error", "31;1", self.err)
+        self.note(f"{label}: {text}" + (f" ({kind})" if kind else ""))
+
+    def warning(self, text: str) -> None:
+        """Say what a person should know."""
+        self.note(f"{self._styled('warning', '33', self.err)}: {text}")
+
+    def dim(self, text: str) -> str:
+        """Return `text` less bright."""
+        return self._styled(text, "2", self.out)
+
+    def bold(self, text: str) -> str:
+        """Return `text` bold."""
+        return self._styled(text, "1", self.out)
+
+    def green(self, text: str) -> str:
+        """Return `text` green."""
+        return self._styled(text, "32", self.out)
+
+    def red(self, text: str) -> str:
+        """Return `text` red."""
+        return self._styled(text, "31", self.out)
+
+    def yellow(self, text: str) -> str:
+        """Return `text` yellow."""
+        return self._styled(text, "33", self.out)
+
+    def _styled(self, text: str, code: str, stream: TextIO) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._colours and stream.isatty() else text
+
+
+def printable(text: str) -> str:
+    """Return `text` without the control characters that could steer a terminal; line breaks and tabs stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
