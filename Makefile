@@ -71,6 +71,16 @@ test-3-13: setup ## The tests once more on Python 3.13, where that interpreter i
 		UV_PROJECT_ENVIRONMENT=.venv-3.13 $(UV) run --no-sync --python 3.13 pytest -q -m 'not slow'; \
 	else echo "Python 3.13 is not here; skipped"; fi
 
+.PHONY: bench
+bench: setup ## chat-handler beside FastStream + httpx, in one run; rewrites the table of bench/README.md
+	@$(UV) sync --quiet --locked --all-packages --all-extras --group bench
+	@$(RUN) python bench/run.py
+
+.PHONY: budgets
+budgets: setup ## The budgets of docs/architecture.md with pass or fail
+	@$(UV) sync --quiet --locked --all-packages --all-extras --group bench
+	@$(RUN) python bench/budgets.py
+
 .PHONY: clean
 clean: ## Remove everything that was set up or left behind
 	rm -rf .venv .venv-3.13 .uv .cache .local dist .coverage* .pytest_cache .ruff_cache .hypothesis

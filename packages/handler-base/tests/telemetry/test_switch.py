@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -93,7 +94,7 @@ else:
     raise SystemExit("no ConfigError")
 """
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environ, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, **environ}, timeout=60)
 
 
 def test_while_off_every_call_is_harmless_and_spans_are_one_shared_object() -> None:
@@ -130,4 +131,4 @@ with telemetry.span("a"):
 found = [name for name in sys.modules if name.startswith(("opentelemetry", "urllib3", "asyncio"))]
 assert not found, found
 """
-    subprocess.run([sys.executable, "-c", code], check=True, env={}, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, env=dict(os.environ), timeout=60)

@@ -12,8 +12,9 @@
 `_signals.py`); that needs the extra `handler-base[telemetry]`. Until then nothing of OpenTelemetry is
 imported and every function here is a no-op.
 
-Cost, measured on one core of a small server with Python 3.11: off, 0.1 µs a span and under 0.1 µs a metric;
-on, about 25 µs a sampled span and 4 µs a metric. Spend spans on purpose.
+Cost, measured on one core of a small server with Python 3.11. Off: 0.2 µs a span, 0.1 µs a metric. On: 30 µs a
+sampled span, 4 µs one that is not sampled, 5 µs a metric, 4 µs to extract; 70 ms and 11 MB once. Spend
+spans on purpose.
 
 The collector never gets in the way: exporters are built at their first batch and run in threads of their
 own, their queues are bounded, what does not fit or is not taken is dropped, counted and reported once.

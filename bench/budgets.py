@@ -1,0 +1,49 @@
+"""`make budgets`: the budgets of docs/architecture.md that can be measured, with pass or fail; exits 1 on a fail."""
+
+import os
+import sys
+
+from measure import HANDLER, PEER, RELAY, Figures, Plan, measure, median, save
+
+PLAN = Plan(rounds=3, unary=(16,), streams=(32,), seconds=2.0, starts=2)
+
+
+def rows(figures: Figures) -> list[tuple[str, str, str, bool]]:
+    """What, budget, measured, whether it holds."""
+
+    def ratio(what: str, name: str, limit: float, against: str, unit: str) -> tuple[str, str, str, bool]:
+        ours, theirs = median(figures, HANDLER, name), median(figures, against, name)
+        measured = f"{ours / theirs:.2f} × ({ours:.0f} against {theirs:.0f} {unit})"
+        return what, f"≤ {limit} × {against}", measured, ours <= limit * theirs
+
+    def limit(what: str, name: str, most: float, unit: str) -> tuple[str, str, str, bool]:
+        ours = median(figures, HANDLER, name)
+        return what, f"≤ {most:g} {unit}", f"{ours:.1f} {unit}", ours <= most
+
+    return [
+        ratio("process start → subscribed and answering", "answered_ms", 0.35, PEER, "ms"),
+        limit("resident memory, ready", "rss_ready_mb", 40, "MB"),
+        limit("resident memory after 1,000 requests", "rss_1000_mb", 48, "MB"),
+        ratio("CPU per unary request, 16 in flight", "unary_16_cpu_us", 0.15, PEER, "µs"),
+        ratio("CPU per streamed token, 32 streams", "stream_32_cpu_us", 0.5, RELAY, "µs"),
+        limit("added latency per streamed token, p99, 32 streams", "stream_32_p99_ms", 5, "ms"),
+    ]
+
+
+def main() -> int:
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"the machine is not quiet (load {load:.1f}); figures will be noisy", file=sys.stderr)
+    figures = measure(PLAN)
+    save("budgets", figures)
+    checked = rows(figures)
+    wide = [max(len(row[column]) for row in checked) for column in range(3)]
+    for what, budget, measured, holds in checked:
+        print(f"{'pass' if holds else 'FAIL'}  {what:<{wide[0]}}  {budget:<{wide[1]}}  {measured}")
+    failed = sum(not holds for *_, holds in checked)
+    print(f"{failed} of {len(checked)} budgets are missed" if failed else f"all {len(checked)} budgets hold")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""What `run.py` and `budgets.py` share: the machine, the processes, and one round of measurements.
+
+All programs run against the same nats-server and the same scripted endpoint, one at a time, in turn, each round in a
+fresh process; the figure of a run is the median over its rounds. Ratios are of figures from the same run.
+"""
+
+import compileall
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from handler_testkit.nats import NatsServer, free_port, nats_server, server_binary
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+
+PROGRAMS = {
+    "chat-handler": "chat_handler",
+    "FastStream + httpx": "peer_faststream",
+    "stock httpx relay": "peer_relay",
+}
+HANDLER, PEER, RELAY = PROGRAMS
+VERSIONS = ("nats-py", "protobuf", "msgspec", "pyreqwest", "uvloop", "faststream", "httpx")
+
+Figures = dict[str, dict[str, list[float]]]
+"""Program → figure → one value per round."""
+
+
+@dataclass
+class Plan:
+    """What one round measures.
+
+    Attributes:
+        rounds: How often everything is done.
+        unary: Requests in flight, one measurement each.
+        streams: Streams side by side, one measurement each.
+        seconds: Length of one measurement.
+        starts: Further starts per round, for start-up alone.
+    """
+
+    rounds: int
+    unary: tuple[int, ...]
+    streams: tuple[int, ...]
+    seconds: float
+    starts: int
+
+
+@dataclass
+class Bench:
+    nats: NatsServer
+    llm_url: str
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def launch(self, program: str) -> tuple[subprocess.Popen[bytes], dict[str, float]]:
+        """Start a program and return it with the times until it was subscribed and until it answered."""
+        load = self.load({"mode": "start"})
+        assert load.stdout
+        assert load.stdin
+        assert load.stdout.readline() == b"polling\n"
+        log = (ROOT / ".cache" / "bench.log").open("ab")
+        spawned = time.monotonic_ns()
+        process = subprocess.Popen(
+            [sys.executable, "-m", PROGRAMS[program]], env=self.environ, cwd=HERE, stdout=log, stderr=log
+        )
+        log.close()
+        try:
+            load.stdin.write(b"%d\n" % spawned)
+            load.stdin.close()
+            while load.poll() is None:
+                if process.poll() is not None:
+                    raise RuntimeError(f"{program} ended at once; see .cache/bench.log")
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    load.wait(0.2)
+            if load.returncode:
+                raise RuntimeError(f"{program} did not answer; see .cache/bench.log")
+            return process, json.loads(load.stdout.read())
+        except BaseException:
+            end(process)
+            end(load)
+            raise
+
+    def load(self, job: dict[str, object]) -> subprocess.Popen[bytes]:
+        job = {"nats": self.nats.url, **job}
+        return subprocess.Popen(
+            [sys.executable, str(HERE / "load.py"), json.dumps(job)],
+            env=self.environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def ask(self, process: subprocess.Popen[bytes], **job: object) -> dict[str, float]:
+        load = self.load({"pid": process.pid, **job})
+        out, _ = load.communicate(timeout=120)
+        if load.returncode:
+            raise RuntimeError(f"the load failed: {job}; see above and .cache/bench.log")
+        return json.loads(out)
+
+    def round(self, program: str, plan: Plan) -> dict[str, float]:
+        """Measure one program once. The relay only streams."""
+        process, times = self.launch(program)
+        try:
+            time.sleep(0.5)
+            found = {**times, "rss_ready_mb": rss_mb(process.pid)}
+            if program == RELAY:
+                found = {}
+            else:
+                self.ask(process, mode="unary", in_flight=16, requests=1000)
+                time.sleep(0.2)
+                found["rss_1000_mb"] = rss_mb(process.pid)
+                for number in plan.unary:
+                    result = self.ask(
+                        process, mode="unary", in_flight=number, warm_up=0.4, seconds=plan.seconds
+                    )
+                    found[f"unary_{number}_cpu_us"] = result["cpu_us"]
+                    found[f"unary_{number}_per_second"] = result["per_second"]
+                    found[f"unary_{number}_p99_ms"] = result["p99_ms"]
+            for number in plan.streams:
+                result = self.ask(process, mode="stream", in_flight=number, warm_up=0.5, seconds=plan.seconds)
+                for name in ("cpu_us", "p50_ms", "p99_ms"):
+                    found[f"stream_{number}_{name}"] = result[name]
+            return found
+        finally:
+            end(process)
+
+
+def measure(plan: Plan, programs: Iterable[str] = tuple(PROGRAMS)) -> Figures:
+    """Run the plan; tells on standard error where it is."""
+    figures: Figures = {program: {} for program in programs}
+    with bench() as running:
+        for number in range(plan.rounds):
+            for program in figures:
+                print(
+                    f"\rround {number + 1} of {plan.rounds}: {program:<20}",
+                    end="",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                found = [running.round(program, plan)]
+                if program != RELAY:
+                    found += [start_only(running, program) for _ in range(plan.starts)]
+                for values in found:
+                    for name, value in values.items():
+                        figures[program].setdefault(name, []).append(value)
+    print("\r" + " " * 50 + "\r", end="", file=sys.stderr, flush=True)
+    return figures
+
+
+def start_only(running: Bench, program: str) -> dict[str, float]:
+    process, times = running.launch(program)
+    end(process)
+    return times
+
+
+@contextlib.contextmanager
+def bench() -> Generator[Bench]:
+    """Byte-compile, then run nats-server and the endpoint for the length of a `with` block."""
+    for folder in (HERE, ROOT / "packages", ROOT / "services"):
+        compileall.compile_dir(folder, quiet=2)
+    (ROOT / ".cache").mkdir(exist_ok=True)
+    (ROOT / ".cache" / "bench.log").write_bytes(b"")
+    port = free_port()
+    # Byte code is part of what we compare, and nothing of the caller's settings is.
+    ours = ("OTEL_", "NATS_", "LLM_", "VLLM_", "LOG_", "PYTHON")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    with nats_server() as nats:
+        environ |= {
+            "NATS_URL": nats.url,
+            "LLM_URL": f"http://127.0.0.1:{port}",
+            "LLM_MODEL": "bench",
+            "HEALTH_PORT": "0",
+            "MAX_IN_FLIGHT": "256",
+        }
+        upstream = subprocess.Popen(
+            [sys.executable, str(HERE / "upstream.py"), str(port)], env=environ, stdout=subprocess.PIPE
+        )
+        try:
+            assert upstream.stdout
+            assert upstream.stdout.readline() == b"listening\n"
+            yield Bench(nats, environ["LLM_URL"], environ)
+        finally:
+            end(upstream)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(8)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def rss_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"process {pid} has ended")
+
+
+def median(figures: Figures, program: str, name: str) -> float:
+    return statistics.median(figures[program][name])
+
+
+def facts() -> dict[str, object]:
+    """The machine and the versions that a figure is worth nothing without."""
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "cores": len(os.sched_getaffinity(0)),
+        "cpu": model,
+        "python": platform.python_version(),
+        "nats-server": subprocess.run([server_binary(), "-v"], capture_output=True, text=True, check=True)
+        .stdout.strip()
+        .rsplit("v", 1)[-1],
+        **{name: importlib.metadata.version(name) for name in VERSIONS},
+    }
+
+
+def save(name: str, figures: Figures) -> Path:
+    """Write a run to `results/`, medians first; older runs are in the history of the repository."""
+    file = HERE / "results" / f"{name}.json"
+    file.parent.mkdir(exist_ok=True)
+    medians = {
+        program: {key: round(statistics.median(values), 2) for key, values in found.items()}
+        for program, found in figures.items()
+    }
+    rounds = {
+        program: {key: [round(value, 2) for value in values] for key, values in found.items()}
+        for program, found in figures.items()
+    }
+    file.write_text(json.dumps({"facts": facts(), "medians": medians, "rounds": rounds}, indent=1) + "\n")
+    return file

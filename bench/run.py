@@ -1,0 +1,74 @@
+"""`make bench`: chat-handler beside its peers in one run; writes results/bench.json and the table of README.md."""
+
+import os
+import sys
+import time
+
+from measure import HANDLER, HERE, PEER, RELAY, Figures, Plan, facts, measure, median, save
+
+PLAN = Plan(rounds=4, unary=(1, 16, 64), streams=(1, 32), seconds=2.0, starts=2)
+
+BEGIN, END = "<!-- results: written by make bench -->", "<!-- end of results -->"
+
+
+def rows(plan: Plan) -> list[tuple[str, str, int]]:
+    return [
+        ("process start → subscribed, ms", "subscribed_ms", 0),
+        ("process start → first answer, ms", "answered_ms", 0),
+        ("resident memory when ready, MB", "rss_ready_mb", 1),
+        ("resident memory after 1,000 requests, MB", "rss_1000_mb", 1),
+        *((f"CPU per unary request, {n} in flight, µs", f"unary_{n}_cpu_us", 0) for n in plan.unary),
+        *((f"unary requests per second, {n} in flight", f"unary_{n}_per_second", 0) for n in plan.unary),
+        *((f"CPU per streamed token, {n} streams, µs", f"stream_{n}_cpu_us", 0) for n in plan.streams),
+        *((f"added latency per token, {n} streams, p50, ms", f"stream_{n}_p50_ms", 2) for n in plan.streams),
+        *((f"added latency per token, {n} streams, p99, ms", f"stream_{n}_p99_ms", 2) for n in plan.streams),
+    ]
+
+
+def table(figures: Figures, plan: Plan) -> str:
+    lines = [
+        f"| | {HANDLER} | {PEER} | {RELAY} | {HANDLER} ÷ {PEER} |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for title, name, digits in rows(plan):
+        cells = []
+        for program in (HANDLER, PEER, RELAY):
+            values = figures.get(program, {}).get(name)
+            cells.append(f"{median(figures, program, name):,.{digits}f}" if values else "")
+        ratio = ""
+        if all(figures.get(program, {}).get(name) for program in (HANDLER, PEER)):
+            ratio = f"{median(figures, HANDLER, name) / median(figures, PEER, name):.2f}"
+        lines.append(f"| {title} | {' | '.join(cells)} | {ratio} |")
+    known = facts()
+    versions = ", ".join(
+        f"{name} {value}" for name, value in known.items() if name not in {"date", "cores", "cpu"}
+    )
+    lines += [
+        "",
+        f"{known['date']}, {known['cores']} cores of {known['cpu']}; {versions}. Medians of {plan.rounds} rounds.",
+    ]
+    return "\n".join(lines)
+
+
+def write_readme(text: str) -> None:
+    readme = HERE / "README.md"
+    before, _, rest = readme.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    readme.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+def main() -> None:
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"the machine is not quiet (load {load:.1f}); figures will be noisy", file=sys.stderr)
+    started = time.monotonic()
+    figures = measure(PLAN)
+    save("bench", figures)
+    text = table(figures, PLAN)
+    write_readme(text)
+    print(text)
+    print(f"\n{time.monotonic() - started:.0f} s; written to bench/results/bench.json and bench/README.md")
+
+
+if __name__ == "__main__":
+    main()
