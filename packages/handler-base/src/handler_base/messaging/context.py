@@ -52,7 +52,6 @@ class Context:
         "headers",
         "kind",
         "last_attempt",
-        "lease_lapsed",
         "queue_wait",
         "received",
         "request_id",
@@ -88,7 +87,6 @@ class Context:
         self.last_attempt = last_attempt
         self.received = received
         self.queue_wait = queue_wait
-        self.lease_lapsed = False
         self._task: asyncio.Task[Any] | None = None
         self._reason: Stopped | None = None
         self._deadline = 0.0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from handler_base.messaging.connection import Connection
+    from handler_base.messaging.connection import Connection, StoredMessage
     from handler_base.messaging.context import Context
     from handler_base.messaging.settings import WorkSettings
     from handler_base.messaging.subscription import RawMessage
@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 ACK = b"+ACK"
 TERM = b"+TERM"
 PROGRESS = b"+WPI"
+
+STORE_TRIES = 5
+"""How often a result is offered to its stream before the request is handed back."""
 
 
 class Delivered(NamedTuple):
@@ -60,15 +63,14 @@ class Delivered(NamedTuple):
 
 
 class DeliveredMessage:
-    """One message at work: its context and when the server last heard that it is alive."""
+    """One message at work, and its context."""
 
-    __slots__ = ("beat", "context", "meta", "raw")
+    __slots__ = ("context", "meta", "raw")
 
-    def __init__(self, raw: RawMessage, meta: Delivered, context: Context, beat: float) -> None:
+    def __init__(self, raw: RawMessage, meta: Delivered, context: Context) -> None:
         self.raw = raw
         self.meta = meta
         self.context = context
-        self.beat = beat
 
 
 class DeliveryProcess:
@@ -124,7 +126,7 @@ class DeliveryProcess:
         if meta.attempt > self._settings.max_attempts:
             raise _Exhausted(f"delivered {meta.attempt} times and never finished")
         answer = await self._worker.perform(route, context, request, context.received - context.queue_wait)
-        if answer is not None and not (context.lease_lapsed and await self._answered(delivery)):
+        if answer is not None:
             await self._publish(delivery, answer)
         await self.settle(delivery, ACK)
 
@@ -134,8 +136,8 @@ class DeliveryProcess:
         if route.response is None or not route.response.stream:
             return False
         subject = self._worker.response_subject(route, context, delivery.raw.subject)
-        stored = await self._connection.last_stored(route.response.stream, subject)
-        if stored is None or stored.headers.get(MSG_ID) != self._result_id(context):
+        stored = await self._stored(context, subject)
+        if stored is None:
             return False
         log.info("answered before", extra={"request_id": context.request_id, "attempt": context.attempt})
         if context.response_subject not in {"", subject}:
@@ -151,13 +153,46 @@ class DeliveryProcess:
         subject = self._worker.response_subject(route, context, delivery.raw.subject)
         payload, headers = self._worker.encode(answer, context)
         try:
-            await self._connection.store(subject, payload, msg_id=self._result_id(context), headers=headers)
+            await self._record(context, subject, payload, headers)
         except TooLarge as error:
             payload, headers = self._worker.encode(wire.error_response(error, context.request_id), context)
-            await self._connection.store(subject, payload, msg_id=self._result_id(context), headers=headers)
+            await self._record(context, subject, payload, headers)
         if context.response_subject not in {"", subject}:
             headers = {**(headers or {}), MSG_ID: self._result_id(context)}
             await self._connection.publish_bytes(context.response_subject, payload, headers)
+
+    async def _record(
+        self, context: Context, subject: str, payload: bytes, headers: dict[str, str] | None
+    ) -> None:
+        """Store a result, unless it is there.
+
+        Who listens on the subject hears what is published even when the stream drops it as a copy, or is not there
+        to store it (a server that stops takes its streams down first). So the stream is asked right before: it has
+        no such result, and it answers.
+
+        Raises:
+            MessagingError: If it could not be stored; the request is delivered again.
+        """
+        msg_id = self._result_id(context)
+        problem = MessagingError("not tried")
+        for attempt in range(STORE_TRIES):
+            if attempt:
+                await asyncio.sleep(random.uniform(0.5, 1) * min(2.0, 0.2 * 2**attempt))
+            try:
+                if await self._stored(context, subject) is None:
+                    await self._connection.store(subject, payload, msg_id=msg_id, headers=headers, tries=1)
+            except MessagingError as error:
+                problem = error
+            else:
+                return
+        raise problem
+
+    async def _stored(self, context: Context, subject: str) -> StoredMessage | None:
+        assert self._route.response is not None
+        stored = await self._connection.last_stored(self._route.response.stream, subject)
+        if stored is None or stored.headers.get(MSG_ID) != self._result_id(context):
+            return None
+        return stored
 
     async def _failed(self, delivery: DeliveredMessage, error: Exception) -> None:
         context = delivery.context

@@ -204,7 +204,7 @@ class DurableConsumer:
         context = Context(
             self._connection, subject=raw.subject, headers=raw.headers, durable=True, received=loop.time()
         )
-        delivery = DeliveredMessage(raw, Delivered.parse(raw.reply), context, loop.time())
+        delivery = DeliveredMessage(raw, Delivered.parse(raw.reply), context)
         self._work[raw.reply] = delivery
         self._idle.clear()
         self._tasks.create_task(self._work_on(delivery))
@@ -234,13 +234,8 @@ class DurableConsumer:
 
     async def _keep_alive(self) -> None:
         """Tell the server that the work in progress is alive, three times within its patience."""
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(self._ack_wait, self._settings.ack_wait) / 3)
-            now = loop.time()
             for delivery in list(self._work.values()):
-                if now - delivery.beat > self._ack_wait:
-                    delivery.context.lease_lapsed = True
                 if self._connection.connected:
                     await self._process.settle(delivery, PROGRESS)
-                    delivery.beat = now
