@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from document_ingestion.config import IngestionSettings
-
 from handler_base.config import settings_of
 
 HERE = Path(__file__).parents[1]
