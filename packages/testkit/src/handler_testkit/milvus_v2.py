@@ -110,6 +110,7 @@ class MilvusV2:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -220,8 +221,8 @@ class MilvusV2:
             _check_row(row, found)
             if found.auto_id:
                 self._keys += 1
-            key = str(self._keys) if found.auto_id else row[found.key]
-            found.rows[key] = row | {found.key: key}
+            key = self._keys if found.auto_id else row[found.key]
+            found.rows[str(key)] = row | {found.key: key}
         return {"upsertCount": len(request["data"])}
 
     def _entities_delete(self, request: Json) -> Json:
