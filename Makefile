@@ -9,6 +9,7 @@ UV_VERSION ?= 0.13.9
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 unexport VIRTUAL_ENV
+export Q
 
 # uv from PATH when there is one, else our own copy in .uv/
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
@@ -50,6 +51,15 @@ lint: setup ## Ruff, pyright, the wire contract, the lock file
 .PHONY: milvus
 milvus: setup
 	@$(UV) sync --quiet --locked --all-packages --all-extras --group milvus
+
+.PHONY: demo
+demo: setup ## Run the local stack until Ctrl-C, with this repository's documents to ask about
+	@$(RUN) handlers up $(UP)
+
+.PHONY: ask
+ask: setup ## Ask one question: make ask Q="Which subject carries a user's chat message?"
+	@test -n "$$Q" || { echo 'make ask Q="your question"' >&2; exit 2; }
+	@$(RUN) handlers up --ask "$$Q" $(UP)
 
 .PHONY: test
 test: milvus ## All tests, against real servers, with the coverage floor

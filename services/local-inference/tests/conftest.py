@@ -18,7 +18,7 @@ from local_inference.minilm import MiniLM, model_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Service:

@@ -48,6 +48,18 @@ def test_a_question_of_two_parts_gets_both(quoter: Quoter) -> None:
     assert answer.index("[1] Subjects") < answer.index("[2] Streams")
 
 
+def test_a_second_part_that_the_first_quotation_answers_adds_nothing(quoter: Quoter) -> None:
+    context = (
+        "Context:\n[1] Streams (s)\n| subject | kept |\n|---|---|\n"
+        "| `ai.chat.user.*.message` | COMPANIONS_CHAT, kept 30 days |\n| `ai.pipeline.trigger` | AI_PIPELINE, kept 9 days |"
+    )
+    answer = ask(
+        quoter, "Which subject carries a user's chat message, and how long is it kept?", context=context
+    )
+    assert "kept 30 days" in answer
+    assert "pipeline" not in answer
+
+
 def test_a_question_that_leans_on_the_one_before_is_understood(quoter: Quoter) -> None:
     before = [("user", "Where are logins kept?"), ("assistant", "In a stream.")]
     assert "COMPANIONS_LOGINS 7 d" in ask(quoter, "How long is that?", *before)

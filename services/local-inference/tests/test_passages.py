@@ -84,6 +84,20 @@ def test_lines_of_a_paragraph_are_joined_and_cut_into_sentences() -> None:
     ]
 
 
+def test_a_lead_in_of_few_words_stays_with_what_it_leads_to() -> None:
+    assert texts("**Choice.** We take SQLite. It is small and fast.") == [
+        "**Choice.** We take SQLite.",
+        "It is small and fast.",
+    ]
+
+
+def test_what_closes_a_sentence_stays_with_it() -> None:
+    assert texts('He said "come in now please." Then (as told before.) He left the room.') == [
+        'He said "come in now please."',
+        "Then (as told before.) He left the room.",
+    ]
+
+
 def test_list_items_stand_alone() -> None:
     assert texts("Promises:\n- first thing\n  goes on\n- second thing\n2. third") == [
         "Promises:",

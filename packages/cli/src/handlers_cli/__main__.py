@@ -99,7 +99,10 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
 def _add_up(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_up)
     parser.add_argument(
-        "--docs", nargs="+", type=Path, metavar="PATH", help="what to ingest (default: this repository's own)"
+        "--docs",
+        nargs="+",
+        metavar="PATH",
+        help="files, folders or URLs to ingest (default: this repository's own)",
     )
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="where data and logs are kept (default: .local)"

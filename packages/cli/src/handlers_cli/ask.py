@@ -36,6 +36,8 @@ _LAST_CHUNK_SECONDS = 1.0
 """Longest wait for the last chunk once the response is here; they travel on two subjects."""
 _CANCEL_SECONDS = 3.0
 """Longest wait for the far end to say that it stopped."""
+_LOOK_SECONDS = 1.0
+"""How often we look whether the connection still works."""
 _MARGIN_SECONDS = 2.0
 """How much longer than the service we wait, so that its own word about a deadline arrives."""
 
@@ -163,7 +165,15 @@ class _Exchange:
         answering = asyncio.ensure_future(asking)
         interrupted = asyncio.ensure_future(interrupt.wait())
         try:
-            await asyncio.wait((answering, interrupted), return_when=asyncio.FIRST_COMPLETED)
+            warned = False
+            while not (answering.done() or interrupted.done()):
+                await asyncio.wait(
+                    (answering, interrupted), timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not self._connection.connected and not warned:
+                    warned = True
+                    self._shower.stop()
+                    self._terminal.warning("the connection to NATS is lost; trying to have it again")
             if answering.done():
                 return answering.result()
             await self._cancel(answering)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -79,6 +80,17 @@ class Terminal:
         return f"\x1b[{code}m{text}\x1b[0m" if self._colours and stream.isatty() else text
 
 
+# Control characters, broken surrogates, odd line ends; and what would turn the order of the text around.
+_NOT_SHOWN = {"Cc", "Cs", "Zl", "Zp"}
+_TURNING = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
 def printable(text: str) -> str:
-    """Return `text` without the control characters that could steer a terminal; line breaks and tabs stay."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    """Return `text` without the characters that could steer a terminal; line breaks and tabs stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or not _steers(c) else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _steers(character: str) -> bool:
+    return unicodedata.category(character) in _NOT_SHOWN or character in _TURNING

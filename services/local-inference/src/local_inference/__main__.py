@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from handler_base.config import help_text, load
 from handler_base.errors import ConfigError
+from handler_base.telemetry.logs import configure
 from local_inference.config import LocalInferenceSettings
 
 if TYPE_CHECKING:
@@ -55,9 +56,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _serve(settings: LocalInferenceSettings, listener: socket.socket) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    configure(settings.telemetry.log_level, settings.telemetry.log_format, "local-inference")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     host, port = listener.getsockname()[:2]
     logging.getLogger("local_inference").info("listening on http://%s:%d", host, port)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from handler_base.config import Settings, env
+from handler_base.telemetry import TelemetrySettings
 
 
-class LocalInferenceSettings(Settings, frozen=True):
+class LocalInferenceSettings(Settings, frozen=True, kw_only=True):
     """Everything that can be set, all of it optional."""
 
     host: Annotated[str, env("HOST", help="address to listen on")] = "127.0.0.1"
     port: Annotated[int, env("PORT", help="port to listen on, 0 for any", ge=0, le=65535)] = 8000
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], env("LOG_LEVEL", help="debug, info, warning or error")
-    ] = "info"
+    telemetry: TelemetrySettings = TelemetrySettings()
     max_body_bytes: Annotated[
         int, env("MAX_BODY_BYTES", help="largest request body; more is answered with 413", ge=1024)
     ] = 16 * 1024 * 1024

@@ -30,7 +30,7 @@ _LIKENESS, _OVERLAP, _PLACE, _KIND = 0.5, 0.5, 0.06, 0.12
 _ENOUGH = 0.30
 """Lowest score worth quoting; unrelated pieces reach about 0.2."""
 
-_CANDIDATES = 40
+_CANDIDATES = 24
 _MOST_QUOTES = 3
 _SAME = 0.93
 _CACHED = 4096
@@ -91,9 +91,15 @@ class Quoter:
         rarity = _rarity(bags)
         chosen: list[int] = []
         for part in _parts(prompt):
-            # "and how long is it kept": "it" is named in what was just quoted.
-            named = identifiers(pieces[chosen[-1]].text) if chosen and _POINTS_BACK.search(part) else []
-            wanted = dict.fromkeys(terms(part), 1.0) | dict.fromkeys(named, 2.0)
+            own = terms(_without_kind(part))
+            named: list[str] = []
+            if chosen and _POINTS_BACK.search(part):
+                last = chosen[-1]
+                if set(own) <= bags[last] and _of_kind(part, pieces[last].text, unasked=True):
+                    continue  # answered by the last quotation already
+                # "and how long is it kept": "it" is named in what was just quoted.
+                named = identifiers(pieces[last].text)
+            wanted = dict.fromkeys(own, 1.0) | dict.fromkeys(named, 2.0)
             if not wanted:
                 continue
             overlap = np.array([_overlap(wanted, bag, rarity) for bag in bags])
@@ -163,8 +169,17 @@ def _without_repeats(pieces: Iterable[Piece]) -> list[Piece]:
     return [piece for piece in unique.values() if not piece.text.endswith(":")]
 
 
-def _of_kind(question: str, text: str) -> bool:
-    return any(asks.search(question) and looks.search(text) for asks, looks in _KINDS)
+def _of_kind(question: str, text: str, *, unasked: bool = False) -> bool:
+    """Whether `text` holds the kind of thing that `question` asks for; `unasked` when it asks for none."""
+    asked = [looks for asks, looks in _KINDS if asks.search(question)]
+    return any(looks.search(text) for looks in asked) if asked else unasked
+
+
+def _without_kind(question: str) -> str:
+    """Return `question` without "how long" and the like: the answer shows these by a number, not by the words."""
+    for asks, _ in _KINDS:
+        question = asks.sub(" ", question)
+    return question
 
 
 def _searched(piece: Piece) -> str:

@@ -24,7 +24,7 @@ _GREET = re.compile(
     r"\bgreet the person named\s+(.+?)(?:(?:\s+warmly)?\s+in one\b|[,;:!?](?:\s|$)|\.(?:\s|$)|\n|$)",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'\u201d)\]*]*\s+(?=[\"'\u201c`(\[*]*[A-Z0-9])")
+_SENTENCE_END = re.compile(r"[.!?][\"'\u201d)\]*_]*(?=\s+[\"'\u201c(\[*_]*(?:[A-Z0-9]|`))")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|etc|vs|cf|approx|no|fig|dr|mr|mrs|ms|st)|\b[A-Z])\.$", re.IGNORECASE
 )
@@ -35,6 +35,7 @@ LONG_TEXT = 200
 """Characters from which text outside the context block counts as a passage."""
 
 _LONG_SENTENCE = 200
+_SHORTEST = 4
 _LONGEST_PIECE = 700
 
 
@@ -200,12 +201,15 @@ def _rows(lines: list[str]) -> Iterator[str]:
 
 
 def sentences_of(text: str) -> list[str]:
-    """Cut running text into sentences, and long ones at their semicolons."""
+    """Cut running text into sentences, and long ones at their semicolons; a lead-in of few words stays with what follows."""
+    text = text.strip()
+    cuts = [match.end() for match in _SENTENCE_END.finditer(text)]
     sentences: list[str] = []
-    for part in _SENTENCE_END.split(text.strip()):
-        if sentences and _ABBREVIATION.search(sentences[-1]):
+    for begin, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        part = text[begin:end].strip()
+        if sentences and (_ABBREVIATION.search(sentences[-1]) or len(sentences[-1].split()) < _SHORTEST):
             sentences[-1] += f" {part}"
-        else:
+        elif part:
             sentences.append(part)
     return [
         clause.strip().removesuffix(";")

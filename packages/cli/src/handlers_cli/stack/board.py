@@ -45,7 +45,7 @@ class Board:
         """Show a part's new state."""
         now = time.monotonic()
         if state == "starting":
-            self._began[name] = now
+            self._began.setdefault(name, now)
         elif state in {"ready", "done"} and name in self._began:
             detail = f"{now - self._began[name]:.1f} s{f', {detail}' if detail else ''}"
         if self._states[name] == (state, detail):

@@ -41,14 +41,14 @@ class StackOptions:
 
     Attributes:
         ports: Where the parts listen.
-        docs: What to ingest; None for the repository's own documents.
+        docs: Paths and URLs to ingest; None for the repository's own documents.
         data: Where data and logs are kept; None for the default.
         verbose: Whether the logs of the parts are printed.
         question: Ask this, then stop; "" to stay up.
     """
 
     ports: Ports = field(default_factory=Ports)
-    docs: tuple[Path, ...] | None = None
+    docs: tuple[str, ...] | None = None
     data: Path | None = None
     verbose: bool = False
     question: str = ""
@@ -65,6 +65,7 @@ class Part:
         ready: How it tells that it is ready: a NATS greeting on `port`, `/readyz` on `port`, or by ending.
         port: Where it is asked.
         after: Parts that must be ready before it starts.
+        partial: Exit code of a part that ended with some of its work undone; told, not fatal.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Part:
     ready: Literal["nats", "readyz", "exit"]
     port: int = 0
     after: tuple[str, ...] = ()
+    partial: int = 0
 
 
 def repository() -> Path | None:
@@ -98,21 +100,19 @@ def data_folder(options: StackOptions) -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "handlers"
 
 
-def documents(options: StackOptions) -> tuple[Path, ...]:
-    """Return what to ingest.
+def documents(options: StackOptions) -> tuple[str, ...]:
+    """Return the paths and URLs to ingest.
 
     Raises:
-        ConfigError: If something that was asked for is not there.
+        ConfigError: If a path that was asked for is not there.
     """
     if options.docs is not None:
-        missing = [
-            f"--docs {path}: there is no such file or folder" for path in options.docs if not path.exists()
-        ]
+        missing = [doc for doc in options.docs if "://" not in doc and not Path(doc).exists()]
         if missing:
-            raise ConfigError(missing)
-        return tuple(path.absolute() for path in options.docs)
+            raise ConfigError([f"--docs {doc}: there is no such file or folder" for doc in missing])
+        return options.docs
     root = repository()
-    return tuple(path for name in ("README.md", "docs") if root and (path := root / name).exists())
+    return tuple(str(path) for name in ("README.md", "docs") if root and (path := root / name).exists())
 
 
 def layout(options: StackOptions) -> list[Part]:
@@ -130,6 +130,7 @@ def layout(options: StackOptions) -> list[Part]:
         "RERANKER_URL": os.environ.get("RERANKER_URL") or f"{inference}/reranker",
         "SQLITE_PATH": os.environ.get("SQLITE_PATH") or str(data / "knowledge.db"),
     }
+    logs = {"LOG_FORMAT": os.environ.get("LOG_FORMAT") or "console"}
     parts = [
         Part(
             "nats-server",
@@ -141,7 +142,7 @@ def layout(options: StackOptions) -> list[Part]:
         Part(
             "local-inference",
             (sys.executable, "-m", "local_inference"),
-            {"HOST": HOST, "PORT": str(ports.inference)},
+            logs | {"HOST": HOST, "PORT": str(ports.inference)},
             "readyz",
             ports.inference,
         ),
@@ -151,17 +152,24 @@ def layout(options: StackOptions) -> list[Part]:
         parts.append(
             Part(
                 "documents",
-                (sys.executable, "-m", "document_ingestion", *map(str, paths)),
+                (sys.executable, "-m", "document_ingestion", *paths),
                 endpoints | ({"INGEST_BASE": str(root)} if root and options.docs is None else {}),
                 "exit",
                 after=("local-inference",),
+                partial=1,
             )
         )
     parts.append(
         Part(
             "chat-handler",
             (sys.executable, "-m", "chat_handler"),
-            endpoints | {"NATS_URL": nats_url, "HEALTH_HOST": HOST, "HEALTH_PORT": str(ports.chat_health)},
+            {
+                **logs,
+                **endpoints,
+                "NATS_URL": nats_url,
+                "HEALTH_HOST": HOST,
+                "HEALTH_PORT": str(ports.chat_health),
+            },
             "readyz",
             ports.chat_health,
             after=("nats-server",),

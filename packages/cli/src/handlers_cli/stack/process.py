@@ -84,20 +84,27 @@ class PartProcess:
             except OSError as error:
                 raise PartFailed(self.part.name, f"cannot be started: {error}", []) from error
 
-    async def wait_ready(self) -> None:
-        """Return when it is ready; a part that does its work and ends is ready when it ended well.
+    async def wait_ready(self) -> bool:
+        """Return when it is ready; a part that does its work and ends is ready when it ended.
+
+        Returns:
+            False if it ended with some of its work undone.
 
         Raises:
-            PartFailed: If it ends otherwise.
+            PartFailed: If it ended otherwise.
         """
+        assert self._process is not None
         if self.part.ready == "exit":
-            await self._ended()
-            return
+            code = await self._process.wait()
+            if code not in {0, self.part.partial}:
+                raise self._failure()
+            return code == 0
         probe = _greets if self.part.ready == "nats" else _is_ready
         while not await probe(self.part.port):
-            if self._process is not None and self._process.returncode is not None:
+            if self._process.returncode is not None:
                 raise self._failure()
             await asyncio.sleep(_ASK_SECONDS)
+        return True
 
     async def watch(self) -> None:
         """Wait for ever.
@@ -134,11 +141,6 @@ class PartProcess:
         if not self.log.exists():
             return []
         return self.log.read_text(errors="replace").splitlines()[-count:]
-
-    async def _ended(self) -> None:
-        assert self._process is not None
-        if await self._process.wait() and not self._stopping:
-            raise self._failure()
 
     def _failure(self) -> PartFailed:
         assert self._process is not None

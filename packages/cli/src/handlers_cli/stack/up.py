@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-_REFRESH_SECONDS = 0.2
-
 
 async def up(options: StackOptions, terminal: Terminal, interrupt: asyncio.Event) -> int:
     """Run the stack until `interrupt` is set, a part dies, or the one question is answered.
@@ -54,6 +52,7 @@ class _Stack:
         # The answer to a question is the result; the list then goes beside it.
         self._stream = terminal.err if options.question else terminal.out
         self._board: Board | None = None
+        self._unfinished: list[PartProcess] = []
 
     async def run(self, interrupt: asyncio.Event) -> int:
         live = self._stream.isatty()
@@ -61,12 +60,13 @@ class _Stack:
         colours = live and self._terminal.green("x") != "x"
         self._board = Board(names, self._stream, in_place=live and not self._options.verbose, colours=colours)
         try:
-            return await self._supervise(interrupt)
+            try:
+                return await self._supervise(interrupt)
+            finally:
+                await self._stop()
         except PartFailed as failure:
             self._tell(failure)
             return EXIT_FAILED
-        finally:
-            await self._stop()
 
     async def _supervise(self, interrupt: asyncio.Event) -> int:
         """Run until there is a reason to end.
@@ -86,8 +86,11 @@ class _Stack:
                 for task in watching:
                     task.cancel()
         except BaseExceptionGroup as group:
-            failed = group.subgroup(PartFailed)
-            raise (failed.exceptions[0] if failed else group) from None
+            failure = next((error for error in group.exceptions if isinstance(error, PartFailed)), None)
+            if failure is None:
+                raise
+            self._show(failure.part, "failed", failure.reason)
+            raise failure from None
         return code
 
     async def _serve(self, interrupt: asyncio.Event) -> int:
@@ -97,6 +100,12 @@ class _Stack:
             await asyncio.wait((everything, interrupted), return_when=asyncio.FIRST_COMPLETED)
             if interrupt.is_set():
                 return EXIT_INTERRUPTED if self._options.question else 0
+            if self._board is not None:
+                self._board.freeze()
+            for process in self._unfinished:
+                self._terminal.warning(f"{process.part.name} did not do all of its work:")
+                for line in process.last_lines():
+                    self._terminal.note(f"  {printable(line)}")
             if self._options.question:
                 question = Question(
                     self._options.question, nats_url=f"nats://{HOST}:{self._options.ports.nats}"
@@ -119,47 +128,47 @@ class _Stack:
         part = process.part
         for name in part.after:
             await self._ready[name].wait()
-        self._show(process, "starting")
+        self._show(process.part.name, "starting")
         await process.start()
         telling = asyncio.ensure_future(self._tell_progress(process))
         try:
-            await process.wait_ready()
+            complete = await process.wait_ready()
         finally:
             telling.cancel()
+        if not complete:
+            self._unfinished.append(process)
         if part.ready == "exit":
-            self._show(process, "done", _last(process))
+            self._show(process.part.name, "done", _last(process))
         else:
-            self._show(process, "ready", f"port {part.port}")
+            self._show(process.part.name, "ready", f"port {part.port}")
         self._ready[part.name].set()
         if part.ready != "exit":
             await process.watch()
 
     async def _tell_progress(self, process: PartProcess) -> None:
-        """Show the last line of a part that works towards its end."""
+        """Show the time and the last line of a part that works towards its end."""
+        seconds = 0
         while process.part.ready == "exit" and self._stream.isatty():
-            await asyncio.sleep(_REFRESH_SECONDS)
-            self._show(process, "starting", _last(process))
+            self._show(process.part.name, "starting", f"{seconds} s  {_last(process)}".rstrip())
+            await asyncio.sleep(1)
+            seconds += 1
 
     async def _stop(self) -> None:
-        if not self._options.question and self._board is not None:
-            self._board.freeze()
         try:
             for process in reversed(self._processes):
                 if process.running:
-                    self._show(process, "stopping")
+                    self._show(process.part.name, "stopping")
                     await process.stop()
-                    self._show(process, "stopped")
+                    self._show(process.part.name, "stopped")
         finally:  # in a hurry: a second Ctrl-C
             for process in self._processes:
                 process.kill()
 
-    def _show(self, process: PartProcess, state: str, detail: str = "") -> None:
+    def _show(self, name: str, state: str, detail: str = "") -> None:
         if self._board is not None:
-            self._board.set(process.part.name, state, detail)
+            self._board.set(name, state, detail)
 
     def _tell(self, failure: PartFailed) -> None:
-        if self._board is not None:
-            self._board.set(failure.part, "failed", failure.reason)
         self._terminal.note("")
         self._terminal.error(f"{failure.part} {failure.reason}; its last lines:")
         for line in failure.log or ["(it printed nothing)"]:
