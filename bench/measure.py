@@ -6,7 +6,6 @@ fresh process; the figure of a run is the median over its rounds. Ratios are of 
 
 import compileall
 import contextlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -24,13 +23,14 @@ from handler_testkit.nats import NatsServer, free_port, nats_server, server_bina
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 
+# Program → environment (see the Makefile) and module.
 PROGRAMS = {
-    "chat-handler": "chat_handler",
-    "FastStream + httpx": "peer_faststream",
-    "stock httpx relay": "peer_relay",
+    "chat-handler": ("handler", "chat_handler"),
+    "FastStream + httpx": ("peer", "peer_faststream"),
+    "stock httpx relay": ("peer", "peer_relay"),
 }
 HANDLER, PEER, RELAY = PROGRAMS
-VERSIONS = ("nats-py", "protobuf", "msgspec", "pyreqwest", "uvloop", "faststream", "httpx")
+VERSIONS = {"handler": ("nats-py", "protobuf", "msgspec", "uvloop"), "peer": ("faststream", "httpx")}
 
 Figures = dict[str, dict[str, list[float]]]
 """Program → figure → one value per round."""
@@ -69,8 +69,9 @@ class Bench:
         assert load.stdout.readline() == b"polling\n"
         log = (ROOT / ".cache" / "bench.log").open("ab")
         spawned = time.monotonic_ns()
+        environment, module = PROGRAMS[program]
         process = subprocess.Popen(
-            [sys.executable, "-m", PROGRAMS[program]], env=self.environ, cwd=HERE, stdout=log, stderr=log
+            [python(environment), "-m", module], env=self.environ, cwd=HERE, stdout=log, stderr=log
         )
         log.close()
         try:
@@ -212,6 +213,19 @@ def median(figures: Figures, program: str, name: str) -> float:
     return statistics.median(figures[program][name])
 
 
+def python(environment: str) -> str:
+    return str(ROOT / ".cache" / "bench" / environment / "bin" / "python")
+
+
+def versions(environment: str) -> dict[str, str]:
+    code = f"""
+import importlib.metadata, json
+print(json.dumps({{name: importlib.metadata.version(name) for name in {VERSIONS[environment]!r}}}))
+"""
+    done = subprocess.run([python(environment), "-c", code], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
 def facts() -> dict[str, object]:
     """The machine and the versions that a figure is worth nothing without."""
     model = next(
@@ -230,7 +244,8 @@ def facts() -> dict[str, object]:
         "nats-server": subprocess.run([server_binary(), "-v"], capture_output=True, text=True, check=True)
         .stdout.strip()
         .rsplit("v", 1)[-1],
-        **{name: importlib.metadata.version(name) for name in VERSIONS},
+        **versions("handler"),
+        **versions("peer"),
     }
 
 

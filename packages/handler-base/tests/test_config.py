@@ -157,17 +157,6 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
     assert load(Greeter).name == "Grace"
 
 
-def test_a_default_factory_gives_the_default() -> None:
-    import msgspec
-
-    class Made(Settings, frozen=True, kw_only=True):
-        names: Annotated[tuple[str, ...], env("NAMES", help="x")] = msgspec.field(
-            default_factory=lambda: ("a", "b")
-        )
-
-    assert load(Made, {}).names == ("a", "b")
-
-
 def test_a_field_without_its_variable_is_a_mistake_of_the_programmer() -> None:
     class Wrong(Settings, frozen=True, kw_only=True):
         name: str = ""

@@ -12,6 +12,7 @@ Every problem is found in one pass. A `Secret` is never printed, and may come fr
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from pathlib import Path
@@ -94,20 +95,18 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 def settings_of(cls: type[Settings], path: tuple[str, ...] = ()) -> Iterator[Setting]:
     """Yield every setting of `cls` and of the groups nested in it, in the order of declaration."""
-    hints = get_type_hints(cls, include_extras=True)
-    for field in msgspec.structs.fields(cls):
-        hint = hints[field.name]
+    required = len(cls.__struct_fields__) - len(cls.__struct_defaults__)
+    defaults = (msgspec.NODEFAULT,) * required + cls.__struct_defaults__
+    for name, default in zip(cls.__struct_fields__, defaults, strict=True):
+        hint = _hints(cls)[name]
         arguments: tuple[Any, ...] = get_args(hint)
-        here = (*path, field.name)
+        here = (*path, name)
         if isinstance(hint, type) and issubclass(hint, Settings):
             yield from settings_of(hint, here)
             continue
         meta = next((a for a in arguments[1:] if isinstance(a, msgspec.Meta)), None)
         if get_origin(hint) is not Annotated or meta is None or not meta.extra:
-            raise TypeError(f"{cls.__name__}.{field.name} is not annotated with env(...)")
-        default = field.default
-        if field.default_factory is not msgspec.NODEFAULT:
-            default = field.default_factory()
+            raise TypeError(f"{cls.__name__}.{name} is not annotated with env(...)")
         yield Setting(
             path=here,
             names=tuple(meta.extra["env"]),
@@ -209,8 +208,14 @@ def _convert(setting: Setting, name: str, text: str) -> Any:
     return value
 
 
+@functools.cache
+def _hints(cls: type[Settings]) -> dict[str, Any]:
+    # Evaluating the annotations of a hundred settings takes milliseconds of the start: once is enough.
+    return get_type_hints(cls, include_extras=True)
+
+
 def _build(cls: type[SettingsT], tree: dict[str, Any]) -> SettingsT:
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     return cls(
         **{
             name: _build(hints[name], value) if isinstance(value, dict) else value  # pyright: ignore[reportUnknownArgumentType]
