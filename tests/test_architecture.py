@@ -26,6 +26,7 @@ ROOMS = [
 ]
 OWNERS = {
     "nats": "messaging",
+    "httptools": "http",
     "pyreqwest": "http",
     "httpx": "http",
     "httpx2": "http",

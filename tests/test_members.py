@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECTS = sorted([*ROOT.glob("packages/*/pyproject.toml"), *ROOT.glob("services/*/pyproject.toml")])
-HEAVY = {"nats", "pyreqwest", "opentelemetry", "apsw", "uvloop", "ssl", "google.protobuf", "msgspec"}
+HEAVY = {"nats", "httptools", "opentelemetry", "apsw", "uvloop", "ssl", "google.protobuf", "msgspec"}
 
 
 def _uv() -> str:
@@ -57,6 +57,6 @@ def test_starting_a_service_loads_neither_telemetry_nor_tls_nor_stores_it_does_n
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert not {"opentelemetry", "apsw", "sqlite_vec", "pyreqwest", "google.protobuf.json_format"} & set(
+    assert not {"opentelemetry", "apsw", "sqlite_vec", "httptools", "google.protobuf.json_format"} & set(
         loaded.stdout.split()
     )

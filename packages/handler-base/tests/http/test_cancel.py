@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -127,6 +128,38 @@ def test_cancelling_while_waiting_for_a_slot_gives_nobodys_slot_away(loop_factor
             assert [results[2], *results[4:]] == [200, 200, 200]
             assert endpoint.in_flight == 0
             await asyncio.gather(*holding, return_exceptions=True)
+        await pool.aclose()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(scenario())
+
+
+def sockets() -> int:
+    """Count the sockets of this process."""
+    count = 0
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            count += str(entry.readlink()).startswith("socket:")
+    return count
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
+@LOOPS
+def test_cancelling_while_connecting_leaves_no_socket_behind(loop_factory) -> None:
+    async def scenario() -> None:
+        pool = HttpPool(HttpSettings(connect_timeout=30))
+        with unanswered_port() as port:
+            endpoint = pool.endpoint("llm", f"http://127.0.0.1:{port}", timeout=30)
+            before = sockets()
+            tasks = [asyncio.create_task(endpoint.request("GET", "/")) for _ in range(20)]
+            while sockets() < before + 20:
+                await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            async with asyncio.timeout(5):
+                while sockets() > before:
+                    await asyncio.sleep(0)
         await pool.aclose()
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:

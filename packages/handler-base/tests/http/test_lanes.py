@@ -113,6 +113,38 @@ async def test_a_connection_that_is_closed_as_soon_as_it_is_made_is_an_error(poo
     await server.wait_closed()
 
 
+class Transport(asyncio.Transport):
+    """Remembers whether it was told to wait."""
+
+    paused = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+
+async def test_a_large_body_that_comes_with_its_head_does_not_stop_there() -> None:
+    connection, transport = Connection(asyncio.get_running_loop()), Transport()
+    connection.connection_made(transport)
+    connection.send(b"GET / HTTP/1.1\r\n\r\n")
+    half = b"x" * 300_000
+    connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 600000\r\n\r\n" + half)
+    assert transport.paused
+    await connection.head(1)
+    body = asyncio.create_task(connection.read_all(1, 1_000_000))
+    await asyncio.sleep(0)
+    assert not transport.paused
+    connection.data_received(half)
+    assert await body == half + half
+
+
 async def test_a_connection_without_a_transport_fails_and_ignores_what_comes() -> None:
     connection = Connection(asyncio.get_running_loop())
     assert connection.hung_up()

@@ -11,12 +11,11 @@ from handler_base.config import Secret
 from handler_base.errors import (
     HandlerError,
     UpstreamError,
-    UpstreamProtocol,
     UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from handler_base.http import HttpPool, HttpSettings
+from handler_base.http import HttpPool, HttpSettings, Redirect
 from handler_testkit.endpoints import (
     Exchange,
     HttpEndpoint,
@@ -240,14 +239,13 @@ async def test_a_refusal_says_which_endpoint_what_and_what_to_check(
         assert message.startswith(f"llm at 127.0.0.1:{server.port} ")
         assert says in message
         assert "t0psecret" not in message
-        expected = (
-            UpstreamUnavailable
-            if status in {429, 500, 502, 503}
-            else UpstreamRejected
-            if status >= 400
-            else UpstreamProtocol
-        )
-        assert type(caught.value) is expected
+        if status in {429, 500, 502, 503}:
+            assert type(caught.value) is UpstreamUnavailable
+        elif status >= 400:
+            assert type(caught.value) is UpstreamRejected
+        else:
+            assert isinstance(caught.value, Redirect)
+            assert caught.value.location == "https://u:p@other.test/new?token=t0psecret"
         assert (caught.value.endpoint, caught.value.status) == ("llm", status)
     await pool.aclose()
 

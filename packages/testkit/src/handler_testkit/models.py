@@ -172,13 +172,9 @@ def main() -> None:
     parser.add_argument("--interval", type=float, default=0.005, help="seconds between two tokens")
     parser.add_argument("--dimension", type=int, default=384, help="numbers in a vector")
     options = parser.parse_args()
-    try:
-        import uvloop
+    import uvloop
 
-        run = uvloop.run
-    except ImportError:
-        run = asyncio.run
-    run(_serve(options.tokens, options.interval, options.dimension))
+    uvloop.run(_serve(options.tokens, options.interval, options.dimension))
 
 
 if __name__ == "__main__":

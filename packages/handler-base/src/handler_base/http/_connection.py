@@ -130,6 +130,7 @@ class Connection(asyncio.Protocol):
             TooMuch: If it is larger than `limit` bytes.
         """
         self._whole = True
+        self._resume()  # a large beginning may have come together with the head
         try:
             while self._state != _DONE and self._failure is None and self._held <= limit:
                 await self._wait(timeout)

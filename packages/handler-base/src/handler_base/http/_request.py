@@ -35,7 +35,7 @@ class RequestWriter:
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
         host = host if origin.port == default_port else f"{host}:{origin.port}"
         self._prefix = address.path
-        fixed = {"Host": host, "User-Agent": USER_AGENT, "Accept": "*/*"}
+        fixed = {"Host": host, "User-Agent": USER_AGENT}
         if address.authorization:
             fixed["Authorization"] = address.authorization
         if origin.proxy is not None and not origin.tls:
