@@ -313,6 +313,17 @@ async def test_the_deadline_counts_from_when_the_message_was_published(nats: Nat
             assert error_of(await answers.next()).type == "deadline_exceeded"
 
 
+async def test_patient_waiting_in_the_stream_does_not_use_up_the_default_time(nats: NatsServer) -> None:
+    async with Client(nats.url) as client:
+        async with running(make(nats, echo)):
+            answers = await client.listen("ai.chat.response.*")
+        await client.send(MESSAGE, ChatRequest(request_id="r1", message="hello"))
+        waited = 0.3
+        await asyncio.sleep(waited)  # the wait itself is what is tested
+        async with running(make(nats, echo, REQUEST_TIMEOUT=str(waited))):
+            assert "Error-Type" not in ((await answers.next()).headers or {})
+
+
 async def test_stopping_lets_work_finish_and_hands_the_rest_back(nats: NatsServer) -> None:
     started = asyncio.Event()
     release = asyncio.Event()

@@ -15,6 +15,7 @@ from handler_base import telemetry
 from handler_base.errors import INTERNAL, HandlerError, MessagingError, ShuttingDown, Stopped, TooLarge
 from handler_base.messaging import wire
 from handler_base.messaging.connection import MSG_ID
+from handler_base.messaging.context import TIMEOUT_HEADER
 from handler_messages import subjects
 
 if TYPE_CHECKING:
@@ -125,7 +126,9 @@ class DeliveryProcess:
             return
         if meta.attempt > self._settings.max_attempts:
             raise _Exhausted(f"delivered {meta.attempt} times and never finished")
-        answer = await self._worker.perform(route, context, request, context.received - context.queue_wait)
+        # The caller's own deadline runs from when it published; ours must not eat the time a message waited patiently.
+        waited = context.queue_wait if TIMEOUT_HEADER in context.headers else 0.0
+        answer = await self._worker.perform(route, context, request, context.received - waited)
         if answer is not None:
             await self._publish(delivery, answer)
         await self.settle(delivery, ACK)
