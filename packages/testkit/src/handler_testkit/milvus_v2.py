@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import sys
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -127,7 +128,7 @@ class MilvusV2:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = _Server(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.host = "127.0.0.1"
         self.port: int = self.server.server_address[1]
@@ -268,6 +269,12 @@ class MilvusV2:
     def _remember(self, request: Json) -> None:
         before = dict(self._find(request).rows)
         self._stale = [(request["collectionName"], before)] * self.stale_queries
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # clients may hang up
+            super().handle_error(request, client_address)  # pyright: ignore[reportArgumentType]
 
 
 @contextlib.contextmanager

@@ -54,6 +54,25 @@ async def test_readiness_and_construction_do_not_load_sqlite():
     await asyncio.to_thread(subprocess.run, [sys.executable, "-c", textwrap.dedent(code)], check=True)
 
 
+async def test_a_search_loads_nothing_but_the_engine(store, path):
+    await store.ensure_collection("", 2)
+    await store.upsert("", [chunk()])
+    code = """
+        import asyncio, sys
+        from pathlib import Path
+        from handler_base.clients.vectors.sqlite import SqliteVectorStore
+        async def main():
+            store = SqliteVectorStore(Path(sys.argv[1]))
+            assert len(await store.search("", [1.0, 0.0], 3)) == 1
+            await store.aclose()
+        asyncio.run(main())
+        assert "apsw" in sys.modules and not {"numpy", "sqlite3", "sqlite_vec"} & set(sys.modules)
+    """
+    await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", textwrap.dedent(code), str(path)], check=True
+    )
+
+
 async def test_what_was_stored_is_there_after_a_restart(store, path):
     await store.ensure_collection("", 2)
     await store.upsert("", [chunk()])

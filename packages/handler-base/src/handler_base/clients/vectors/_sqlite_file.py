@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from handler_base.clients.vectors import ENDPOINT
@@ -11,7 +13,6 @@ from handler_base.errors import ConfigError, UpstreamError, UpstreamProtocol, Up
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
-    from pathlib import Path
     from types import ModuleType
 
 _APPLICATION = 0x68766563
@@ -201,12 +202,12 @@ def mapped_error(error: Exception, path: Path) -> UpstreamError:
 
 
 def _load_extension(connection: Any) -> None:
-    try:
-        import sqlite_vec  # pyright: ignore[reportMissingTypeStubs]
-    except ImportError as error:
-        raise ConfigError([f"the SQLite store needs handler-base[sqlite]: {error}"]) from error
+    # The library lies in its package, whose Python code would import numpy and the interpreter's own SQLite.
+    found = importlib.util.find_spec("sqlite_vec")
+    if found is None or not found.submodule_search_locations:
+        raise ConfigError(["the SQLite store needs handler-base[sqlite]: there is no sqlite-vec"])
     connection.enable_load_extension(True)  # noqa: FBT003  (takes no keyword)
-    connection.load_extension(sqlite_vec.loadable_path())
+    connection.load_extension(str(Path(found.submodule_search_locations[0]) / "vec0"))
     connection.enable_load_extension(False)  # noqa: FBT003
 
 
