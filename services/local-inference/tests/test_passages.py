@@ -92,9 +92,9 @@ def test_a_lead_in_of_few_words_stays_with_what_it_leads_to() -> None:
 
 
 def test_what_closes_a_sentence_stays_with_it() -> None:
-    assert texts('He said "come in now please." Then (as told before.) He left the room.') == [
+    assert texts('He said "come in now please." Then (quietly.) He left the room.') == [
         'He said "come in now please."',
-        "Then (as told before.) He left the room.",
+        "Then (quietly.) He left the room.",
     ]
 
 

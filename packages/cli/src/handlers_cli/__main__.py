@@ -81,14 +81,12 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
-    from handlers_cli.watch import DEFAULT_SUBJECTS
-
     parser.set_defaults(run=_watch)
     parser.add_argument(
         "subjects",
         nargs="*",
         metavar="SUBJECT",
-        help=f"what to watch (default: {' '.join(DEFAULT_SUBJECTS)})",
+        help="what to watch (default: ai.> voice.>)",
     )
     _add_nats(parser)
     parser.add_argument("--full", action="store_true", help="do not cut long texts")

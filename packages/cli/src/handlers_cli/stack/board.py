@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, TextIO
 
@@ -69,7 +70,15 @@ class Board:
 
     def _line(self, name: str) -> str:
         state, detail = self._states[name]
-        shown = f"{_MARKS[state]} {name:<{self._wide}}  {state}"
+        shown = f"  {_MARKS[state]} {name:<{self._wide}}  {state}"
+        # A line that wraps would be drawn over in the wrong place.
+        detail = detail[: max(0, self._columns() - len(shown) - 3)] if self._in_place else detail
         if self._colours and state in _COLOURS:
             shown = f"\x1b[{_COLOURS[state]}m{shown}\x1b[0m"
-        return f"  {shown}  {detail}".rstrip()
+        return f"{shown}  {detail}".rstrip()
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns
+        except OSError:
+            return 80
