@@ -3,21 +3,21 @@
 import os
 import sys
 
-from measure import HANDLER, PEER, RELAY, Figures, Plan, measure, median, save
+from measure import HANDLER, PEER, RELAY, Figures, Plan, figure, measure, save
 
-PLAN = Plan(rounds=3, unary=(16,), streams=(32,), seconds=2.0, starts=2)
+PLAN = Plan(rounds=3, unary=(16,), streams=(32,), seconds=2.0, starts=4)
 
 
 def rows(figures: Figures) -> list[tuple[str, str, str, bool]]:
     """What, budget, measured, whether it holds."""
 
     def ratio(what: str, name: str, limit: float, against: str, unit: str) -> tuple[str, str, str, bool]:
-        ours, theirs = median(figures, HANDLER, name), median(figures, against, name)
+        ours, theirs = figure(figures, HANDLER, name), figure(figures, against, name)
         measured = f"{ours / theirs:.2f} × ({ours:.0f} against {theirs:.0f} {unit})"
         return what, f"≤ {limit} × {against}", measured, ours <= limit * theirs
 
     def limit(what: str, name: str, most: float, unit: str) -> tuple[str, str, str, bool]:
-        ours = median(figures, HANDLER, name)
+        ours = figure(figures, HANDLER, name)
         return what, f"≤ {most:g} {unit}", f"{ours:.1f} {unit}", ours <= most
 
     return [

@@ -1,7 +1,8 @@
 """What `run.py` and `budgets.py` share: the machine, the processes, and one round of measurements.
 
 All programs run against the same nats-server and the same scripted endpoint, one at a time, in turn, each round in a
-fresh process; the figure of a run is the median over its rounds. Ratios are of figures from the same run.
+fresh process; the figure of a run is the median over its rounds, of a start the fastest: other work on the machine only
+ever adds to it. Ratios are of figures from the same run.
 """
 
 import compileall
@@ -14,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,8 @@ PROGRAMS = {
 HANDLER, PEER, RELAY = PROGRAMS
 VERSIONS = {"handler": ("nats-py", "protobuf", "msgspec", "uvloop"), "peer": ("faststream", "httpx")}
 
+STARTS = ("subscribed_ms", "answered_ms")
+
 Figures = dict[str, dict[str, list[float]]]
 """Program → figure → one value per round."""
 
@@ -45,7 +48,7 @@ class Plan:
         unary: Requests in flight, one measurement each.
         streams: Streams side by side, one measurement each.
         seconds: Length of one measurement.
-        starts: Further starts per round, for start-up alone.
+        starts: Further starts of each program per round, in turn, for start-up alone.
     """
 
     rounds: int
@@ -134,25 +137,28 @@ class Bench:
             end(process)
 
 
-def measure(plan: Plan, programs: Iterable[str] = tuple(PROGRAMS)) -> Figures:
+def measure(plan: Plan) -> Figures:
     """Run the plan; tells on standard error where it is."""
-    figures: Figures = {program: {} for program in programs}
+    figures: Figures = {program: {} for program in PROGRAMS}
+
+    def note(program: str, found: dict[str, float]) -> None:
+        for name, value in found.items():
+            figures[program].setdefault(name, []).append(value)
+
+    def tell(text: str) -> None:
+        print(f"\r{text:<60}", end="", file=sys.stderr, flush=True)
+
     with bench() as running:
-        for number in range(plan.rounds):
-            for program in figures:
-                print(
-                    f"\rround {number + 1} of {plan.rounds}: {program:<20}",
-                    end="",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                found = [running.round(program, plan)]
-                if program != RELAY:
-                    found += [start_only(running, program) for _ in range(plan.starts)]
-                for values in found:
-                    for name, value in values.items():
-                        figures[program].setdefault(name, []).append(value)
-    print("\r" + " " * 50 + "\r", end="", file=sys.stderr, flush=True)
+        for number in range(1, plan.rounds + 1):
+            for program in PROGRAMS:
+                tell(f"round {number} of {plan.rounds}: {program}")
+                note(program, running.round(program, plan))
+            tell(f"round {number} of {plan.rounds}: starts")
+            for _ in range(plan.starts):
+                for program in (HANDLER, PEER):
+                    note(program, start_only(running, program))
+    tell("")
+    print("\r", end="", file=sys.stderr)
     return figures
 
 
@@ -209,8 +215,13 @@ def rss_mb(pid: int) -> float:
     raise RuntimeError(f"process {pid} has ended")
 
 
-def median(figures: Figures, program: str, name: str) -> float:
-    return statistics.median(figures[program][name])
+def summary(name: str, values: list[float]) -> float:
+    """One figure for many rounds."""
+    return min(values) if name in STARTS else statistics.median(values)
+
+
+def figure(figures: Figures, program: str, name: str) -> float:
+    return summary(name, figures[program][name])
 
 
 def python(environment: str) -> str:
@@ -250,16 +261,16 @@ def facts() -> dict[str, object]:
 
 
 def save(name: str, figures: Figures) -> Path:
-    """Write a run to `results/`, medians first; older runs are in the history of the repository."""
+    """Write a run to `results/`, its figures first; older runs are in the history of the repository."""
     file = HERE / "results" / f"{name}.json"
     file.parent.mkdir(exist_ok=True)
-    medians = {
-        program: {key: round(statistics.median(values), 2) for key, values in found.items()}
+    summaries = {
+        program: {key: round(summary(key, values), 2) for key, values in found.items()}
         for program, found in figures.items()
     }
     rounds = {
         program: {key: [round(value, 2) for value in values] for key, values in found.items()}
         for program, found in figures.items()
     }
-    file.write_text(json.dumps({"facts": facts(), "medians": medians, "rounds": rounds}, indent=1) + "\n")
+    file.write_text(json.dumps({"facts": facts(), "figures": summaries, "rounds": rounds}, indent=1) + "\n")
     return file
