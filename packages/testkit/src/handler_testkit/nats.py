@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import socket
@@ -139,9 +140,18 @@ class NatsServer:
         return self._process.pid if self._process is not None else 0
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, for instance SIGSTOP to pause it or SIGUSR2 for lame duck mode."""
+        """Send a signal, for instance SIGUSR2 for lame duck mode."""
         if self._process is not None:
             self._process.send_signal(number)
+
+    def pause(self) -> None:
+        """Freeze it, as a network does that swallows everything; `resume` ends it."""
+        self.signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
+
+    def resume(self) -> None:
+        """Let it go on after `pause`."""
+        self.signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Stop it in good order; its files stay."""

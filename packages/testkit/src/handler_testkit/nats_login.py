@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import nacl.signing
@@ -20,6 +19,7 @@ import trustme
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 class Certificates(NamedTuple):

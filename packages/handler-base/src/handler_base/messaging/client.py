@@ -10,6 +10,7 @@ are used here and nowhere else: after an upgrade of nats-py, read this file firs
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from nats.aio.transport import TcpTransport
 from handler_base.messaging.reasons import server_reason
 
 if TYPE_CHECKING:
+    from urllib.parse import ParseResult
+
     from nats.aio.subscription import Subscription
 
     from handler_base.messaging.options import Backoff
@@ -58,6 +61,7 @@ class Client(nats_client.Client):
         if not self._attempts and len(self._server_pool) > 1 and self._server_pool[0] is self._current_server:
             self._server_pool.append(self._server_pool.pop(0))  # it has just been lost
         while True:
+            _stop_if_cancelled()
             attempt, servers = self._attempts, len(self._server_pool)
             self._attempts += 1
             if attempt >= servers and attempt % servers == 0:
@@ -90,8 +94,12 @@ class Client(nats_client.Client):
     async def _process_connect_init(self) -> None:
         try:
             await super()._process_connect_init()
-        except (OSError, nats.errors.Error) as error:
+        except OSError as error:
+            assert isinstance(self._transport, _Transport)
+            raise self._explained(self._transport.last_words() or error) from error
+        except nats.errors.Error as error:
             raise self._explained(error) from error
+        _stop_if_cancelled()
         self._connected_at = time.monotonic()
 
     def _connect_command(self) -> bytes:
@@ -145,6 +153,9 @@ class Client(nats_client.Client):
     async def _attempt_reconnect(self) -> None:
         if time.monotonic() - self._connected_at > self._backoff.longest:
             self._attempts = 0  # but not for a server that takes us and throws us out again
+        # Subscriptions are renewed by themselves, and the PONGs of old PINGs would be taken for those of new ones.
+        self._pending = [command for command in self._pending if command.startswith((b"PUB ", b"HPUB "))]
+        self._pending_data_size = sum(map(len, self._pending))
         await super()._attempt_reconnect()
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
@@ -161,10 +172,8 @@ class Client(nats_client.Client):
             async with asyncio.timeout(timeout):
                 await self.close()
         except TimeoutError:
-            pass
-        finally:
-            if self._transport is not None:
-                self._transport.close()
+            assert isinstance(self._transport, _Transport)
+            await self._transport.abort()
 
     def _discard(self) -> None:
         self._pending = []
@@ -232,8 +241,22 @@ class Client(nats_client.Client):
             await self._send_unsubscribe(sid)
 
 
+def _stop_if_cancelled() -> None:
+    """Let a cancellation through that `asyncio.wait_for` has swallowed, as it may before Python 3.12."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class _Transport(TcpTransport):
     """A TCP connection that tells an end from a line, and closes in bounded time."""
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: float) -> None:
+        """Connect; nats-py's own may lose a socket when it is cancelled."""
+        async with asyncio.timeout(connect_timeout):
+            reader, writer = await asyncio.open_connection(uri.hostname, uri.port, limit=buffer_size)
+        self._bare_io_reader = self._io_reader = reader
+        self._bare_io_writer = self._io_writer = writer
 
     @property
     def encrypted(self) -> bool:
@@ -251,9 +274,25 @@ class _Transport(TcpTransport):
             raise nats.errors.Error("it does not speak the NATS protocol") from error
         if not line:
             raise ConnectionResetError("it closed the connection")
-        if line.startswith(b"-ERR"):
-            raise nats.errors.Error(line[4:].decode(errors="replace").strip(" '\r\n"))
+        if refused := _refusal(line):
+            raise refused
         return line
+
+    def last_words(self) -> nats.errors.Error | None:
+        """Return the error that the server has sent before it cut us off in the middle of a sentence."""
+        unread: bytes = bytes(getattr(self._io_reader, "_buffer", b""))
+        return next(filter(None, map(_refusal, unread.split(_CRLF))), None)
+
+    async def wait_closed(self) -> None:
+        """Wait until it is closed; it may have been broken before."""
+        with contextlib.suppress(OSError):
+            await super().wait_closed()
+
+    async def abort(self) -> None:
+        """Close at once; what is not sent is lost."""
+        assert self._io_writer is not None
+        self._io_writer.transport.abort()
+        await self.wait_closed()
 
     def close(self) -> None:
         """Close; a peer that reads nothing would keep nats-py waiting for ever."""
@@ -332,6 +371,12 @@ class ControlLines:
             await client._process_info(info)  # noqa: SLF001
         elif verb != b"+OK":
             raise nats.errors.ProtocolError
+
+
+def _refusal(line: bytes) -> nats.errors.Error | None:
+    if not line.startswith(b"-ERR"):
+        return None
+    return nats.errors.Error(line[4:].decode(errors="replace").strip(" '\r\n"))
 
 
 def _arguments(verb: bytes, rest: bytes) -> tuple[int, bytes, bytes, int, int]:

@@ -77,7 +77,7 @@ class Link:
         self._reconnects = 0
         self._dropped = 0
         self._last_error = ""
-        self._warned = ""
+        self._warned: set[str] = set()
         self.lame_duck = asyncio.Event()
 
     async def connect(self) -> None:
@@ -94,7 +94,8 @@ class Link:
             reconnected_cb=self._reconnected,
             lame_duck_mode_cb=self._lame_duck,
         )
-        self._state = self._last_error = self._warned = ""
+        self._state = self._last_error = ""
+        self._warned.clear()
         log.info("connected to NATS", extra={"server": self._client.server})
 
     def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
@@ -222,7 +223,7 @@ class Link:
         except MessagingError as error:
             raise MessagingError(f"closed, and the last messages may be lost: {error}") from error
         finally:
-            waiting = self._client.unsent
+            waiting = 0 if self.connected else self._client.unsent
             await self._client.shut(timeout)
         if waiting:
             raise MessagingError(f"closed without a server: {waiting} bytes of accepted messages are lost")
@@ -290,8 +291,8 @@ class Link:
 
     def _note(self, reason: str) -> None:
         self._last_error = reason
-        if reason != self._warned:  # once per reason, not once per attempt
-            self._warned = reason
+        if reason not in self._warned:  # once per reason, not once per attempt
+            self._warned.add(reason)
             log.warning("NATS: %s", reason)
 
     async def _disconnected(self) -> None:
@@ -300,7 +301,8 @@ class Link:
 
     async def _reconnected(self) -> None:
         self._reconnects += 1
-        self._last_error = self._warned = ""
+        self._last_error = ""
+        self._warned.clear()
         self.lame_duck.clear()
         log.info("reconnected to NATS", extra={"server": self._client.server, "reconnects": self._reconnects})
         for callback in self._on_reconnect:

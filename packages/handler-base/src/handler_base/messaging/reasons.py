@@ -11,6 +11,7 @@ _KINDS: tuple[tuple[type[Exception], str], ...] = (
     (nats.errors.UnexpectedEOF, "it closed the connection"),
     (nats.errors.StaleConnectionError, "it answers no pings"),
     (ConnectionRefusedError, "connection refused"),
+    (ConnectionError, "it closed the connection"),
 )
 _REFUSALS = {
     "authorization violation": "it refused the credentials (authorization violation)",
