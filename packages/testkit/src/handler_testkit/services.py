@@ -105,7 +105,7 @@ async def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
         TimeoutError: If it does not hold in time.
     """
     async with asyncio.timeout(timeout):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - conditions of foreign objects have no event
             await asyncio.sleep(0.002)
 
 
