@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import socket
@@ -50,13 +51,31 @@ class NatsServer:
     """
 
     def __init__(
-        self, *arguments: str, config: str = "", scheme: str = "nats", jetstream: bool = True
+        self,
+        *arguments: str,
+        config: str = "",
+        scheme: str = "nats",
+        jetstream: bool = True,
+        greets: bool = True,
+        binary: str = "",
     ) -> None:
+        """Prepare a server; `start` starts it.
+
+        Args:
+            arguments: Further arguments of the command line.
+            config: Text of its configuration file.
+            scheme: Scheme of `url`.
+            jetstream: Whether JetStream is on.
+            greets: Whether it sends INFO by itself, which it does not with `handshake_first`.
+            binary: Another nats-server than the one beside this interpreter.
+        """
         self.port = free_port()
         self.url = f"{scheme}://127.0.0.1:{self.port}"
         self.store = Path(tempfile.mkdtemp(prefix="nats-"))
         self._arguments: Sequence[str] = arguments
         self._jetstream = jetstream
+        self._greets = greets
+        self._binary = binary
         self._config = self.store / "server.conf"
         self._config.write_text(config)
         self._log = self.store / "server.log"
@@ -68,7 +87,15 @@ class NatsServer:
         Raises:
             RuntimeError: If it ends or does not listen in time; the message holds its log.
         """
-        command = [server_binary(), "-a", "127.0.0.1", "-p", str(self.port), "-c", str(self._config)]
+        command = [
+            self._binary or server_binary(),
+            "-a",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            "-c",
+            str(self._config),
+        ]
         if self._jetstream:
             command += ["-js", "-sd", str(self.store)]
         with self._log.open("ab") as log:
@@ -82,11 +109,26 @@ class NatsServer:
                 socket.create_connection(("127.0.0.1", self.port), 0.2) as probe,
             ):
                 probe.settimeout(1)
-                if probe.recv(5) == b"INFO ":
+                if not self._greets or probe.recv(5) == b"INFO ":
                     return
             time.sleep(0.01)
         self.kill()
         raise RuntimeError(f"nats-server did not start:\n{self.log()}")
+
+    def reload(self, config: str) -> None:
+        """Give the running server another configuration.
+
+        Raises:
+            RuntimeError: If it does not take it; the message holds its log.
+        """
+        seen = len(self.log())
+        self._config.write_text(config)
+        self.signal(signal.SIGHUP)
+        deadline = time.monotonic() + START_TIMEOUT
+        while "Reloaded server configuration" not in self.log()[seen:]:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"nats-server did not reload:\n{self.log()}")
+            time.sleep(0.005)
 
     def log(self) -> str:
         """Return what the server has logged so far."""
@@ -98,9 +140,18 @@ class NatsServer:
         return self._process.pid if self._process is not None else 0
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, for instance SIGSTOP to pause it or SIGUSR2 for lame duck mode."""
+        """Send a signal, for instance SIGUSR2 for lame duck mode."""
         if self._process is not None:
             self._process.send_signal(number)
+
+    def pause(self) -> None:
+        """Freeze it, as a network does that swallows everything; `resume` ends it."""
+        self.signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
+
+    def resume(self) -> None:
+        """Let it go on after `pause`."""
+        self.signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Stop it in good order; its files stay."""
@@ -138,9 +189,18 @@ class NatsServer:
 
 
 @contextlib.contextmanager
-def nats_server(*arguments: str, config: str = "", jetstream: bool = True) -> Generator[NatsServer]:
-    """Run a nats-server for the length of a `with` block."""
-    server = NatsServer(*arguments, config=config, jetstream=jetstream)
+def nats_server(
+    *arguments: str,
+    config: str = "",
+    scheme: str = "nats",
+    jetstream: bool = True,
+    greets: bool = True,
+    binary: str = "",
+) -> Generator[NatsServer]:
+    """Run a nats-server for the length of a `with` block; see `NatsServer` for the arguments."""
+    server = NatsServer(
+        *arguments, config=config, scheme=scheme, jetstream=jetstream, greets=greets, binary=binary
+    )
     try:
         server.start()
         yield server

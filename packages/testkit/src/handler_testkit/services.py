@@ -62,10 +62,21 @@ async def running(service: Service, *, ready: bool = True) -> AsyncGenerator[asy
 
 
 class Client:
-    """A NATS client that keeps what it hears, by subject pattern."""
+    """A NATS client that keeps what it hears, by subject pattern.
 
-    def __init__(self, url: str) -> None:
-        self.connection = Connection(load(NatsSettings, {"NATS_URL": url}), name="test")
+    Args:
+        url: Where to connect.
+        environ: More settings of the connection, by the names of their variables.
+    """
+
+    def __init__(self, url: str, **environ: str) -> None:
+        settings = {
+            "NATS_URL": url,
+            "NATS_RECONNECT_WAIT": "0.02",
+            "NATS_RECONNECT_WAIT_MAX": "0.1",
+            **environ,
+        }
+        self.connection = Connection(load(NatsSettings, settings), name="test")
 
     async def __aenter__(self) -> Self:
         await self.connection.connect()
@@ -85,6 +96,17 @@ class Client:
         """Store a durable message and wait for its acknowledgement; `_` in header names stands for `-`."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         await self.connection.store(subject, wire.encode(message), msg_id=os.urandom(8).hex(), headers=sent)
+
+
+async def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
+    """Wait until `condition` holds.
+
+    Raises:
+        TimeoutError: If it does not hold in time.
+    """
+    async with asyncio.timeout(timeout):
+        while not condition():  # noqa: ASYNC110 - conditions of foreign objects have no event
+            await asyncio.sleep(0.002)
 
 
 class Heard:

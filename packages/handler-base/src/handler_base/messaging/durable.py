@@ -19,7 +19,8 @@ import nats.errors
 from handler_base.errors import MessagingError
 from handler_base.messaging.context import Context
 from handler_base.messaging.delivery import PROGRESS, Delivered, DeliveredMessage, DeliveryProcess, nak
-from handler_base.messaging.streams import RESPONSES_MAX_AGE, describe, ensure_streams
+from handler_base.messaging.reasons import describe
+from handler_base.messaging.streams import RESPONSES_MAX_AGE, ensure_streams
 
 if TYPE_CHECKING:
     from handler_base.messaging.connection import Connection

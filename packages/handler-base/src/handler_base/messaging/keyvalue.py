@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import nats.errors
 
 from handler_base.errors import MessagingError
-from handler_base.messaging.streams import Bucket, describe, ensure_bucket
+from handler_base.messaging.reasons import describe
+from handler_base.messaging.streams import Bucket, ensure_bucket
 
 if TYPE_CHECKING:
     from handler_base.messaging.connection import Connection

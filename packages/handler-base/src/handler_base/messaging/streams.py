@@ -6,11 +6,11 @@ A stream that exists is taken as it is (an operator may have tuned it), except t
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from handler_base.errors import MessagingError
+from handler_base.messaging.reasons import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -163,22 +163,6 @@ async def ensure_bucket(js: Any, bucket: Bucket) -> Any:
             )
     except Error as error:
         raise MessagingError(f"bucket {bucket.name} cannot be made ready: {describe(error)}") from error
-
-
-def describe(error: BaseException) -> str:
-    """Say a nats-py error in words; its time-outs and permission errors have none of their own."""
-    from nats.errors import NoRespondersError, TimeoutError as NatsTimeoutError
-    from nats.js.errors import APIError, ServiceUnavailableError
-
-    if isinstance(error, ServiceUnavailableError | NoRespondersError):
-        return "JetStream is not enabled on the server, or not ready yet"
-    if isinstance(error, APIError):
-        return error.description or f"JetStream error {error.err_code}"
-    if isinstance(error, NatsTimeoutError | TimeoutError):
-        return "no answer from JetStream (is it enabled, and is this user allowed to use $JS.API?)"
-    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno).lower()
-    return str(error) or type(error).__name__
 
 
 def _covered(subject: str, by: Iterable[str]) -> bool:

@@ -10,6 +10,8 @@ import nats.errors
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from handler_base.messaging.client import Client
+
 log = logging.getLogger(__name__)
 
 
@@ -37,30 +39,33 @@ class RawMessage(Protocol):
         ...
 
 
-class _Owner(Protocol):
-    def forget(self, subscription: Subscription) -> None:
-        """Do not renew `subscription`."""
-        ...
-
-
 class Subscription:
-    """Interest in a subject that survives reconnects and a rebuilt client."""
+    """Interest in a subject that survives reconnects.
+
+    Attributes:
+        subject: What it listens on.
+        queue: Its queue group, or "".
+    """
 
     def __init__(
         self,
-        owner: _Owner,
+        client: Client,
         subject: str,
         queue: str,
         callback: Callable[[RawMessage], Awaitable[None]],
+        *,
+        ended: Callable[[Subscription], None],
     ) -> None:
         self.subject = subject
         self.queue = queue
-        self._owner = owner
+        self._client = client
         self._callback = callback
+        self._ended: Callable[[Subscription], None] | None = ended
         self._inner: Any = None
 
-    async def bind(self, client: Any) -> None:
-        """Subscribe on `client`; called by the connection."""
+    async def start(self) -> None:
+        """Subscribe; called by the connection."""
+        client: Any = self._client
         self._inner = await client.subscribe(self.subject, queue=self.queue, cb=self._deliver)
 
     async def _deliver(self, message: Any) -> None:
@@ -69,23 +74,21 @@ class Subscription:
     @property
     def pending(self) -> int:
         """Messages received that wait for the callback."""
-        return self._inner.pending_msgs if self._inner is not None else 0
+        return self._inner.pending_msgs
 
     async def drain(self) -> None:
         """Take no more messages and wait until those that came are handled."""
-        self._owner.forget(self)
         try:
             await self._inner.drain()
-        except nats.errors.Error:
-            await self._unsubscribe()
+        except nats.errors.Error as error:
+            log.warning("subscription to %s ended before it was empty: %s", self.subject, error)
+        finally:
+            await self.close()
 
     async def close(self) -> None:
         """Take no more messages; those that wait are dropped."""
-        self._owner.forget(self)
-        await self._unsubscribe()
-
-    async def _unsubscribe(self) -> None:
-        try:
-            await self._inner.unsubscribe()
-        except nats.errors.Error as error:
-            log.debug("unsubscribe from %s: %s", self.subject, error)
+        if self._ended is None:
+            return
+        self._ended(self)
+        self._ended = None
+        await self._client.abandon(self._inner)
