@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 
 import pytest
 
@@ -123,6 +124,21 @@ async def test_json_lines_hold_everything_a_program_needs(handler, terminal) -> 
     assert line["fields"] == {"query": "Why?"}
     assert line["bytes"] == 6
     assert terminal.noted == ""
+
+
+async def test_it_ends_when_nobody_reads_any_more(handler) -> None:
+    command = [sys.executable, "-m", "handlers_cli", "watch", "--nats-url", handler.url]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert b"watching" in await process.stderr.readline()
+    process._transport.get_pipe_transport(1).close()
+    async with asyncio.timeout(20):
+        while process.returncode is None:
+            await handler.client.connection.publish("ai.chat.request", ChatRequest(query="Why?"))
+            await asyncio.sleep(0.02)
+    assert process.returncode == 0
+    assert await process.stderr.read() == b""
 
 
 async def test_it_ends_with_0_when_told_to_stop(handler, terminal) -> None:

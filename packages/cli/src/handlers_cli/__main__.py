@@ -25,9 +25,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options, terminal)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output is gone, as with `| head`
-        sys.stderr.close()
-        return 0
 
 
 def _parser() -> argparse.ArgumentParser:

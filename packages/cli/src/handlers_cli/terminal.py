@@ -22,6 +22,7 @@ class Terminal:
     Attributes:
         out: Where results go.
         err: Where notices and errors go.
+        closed: Whether nobody reads the results any more.
     """
 
     def __init__(
@@ -29,14 +30,22 @@ class Terminal:
     ) -> None:
         self.out = out or sys.stdout
         self.err = err or sys.stderr
+        self.closed = False
         environ = os.environ if environ is None else environ
         # See https://no-color.org
         self._colours = not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
     def write(self, text: str) -> None:
-        """Write a piece of a result, now."""
-        self.out.write(text)
-        self.out.flush()
+        """Write a piece of a result, now; what nobody reads any more is dropped."""
+        if self.closed:
+            return
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except BrokenPipeError:  # the reader is gone, as with `| head`
+            self.closed = True
+            # The interpreter would try to flush it once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.out.fileno())
 
     def line(self, text: str = "") -> None:
         """Write a line of a result."""

@@ -57,7 +57,7 @@ async def watch(options: Watch, terminal: Terminal, interrupt: asyncio.Event) ->
         seen += 1
         line = _as_json(message, options) if options.as_json else _as_text(message, options, terminal)
         terminal.line(line)
-        if seen == options.count:
+        if seen == options.count or terminal.closed:
             interrupt.set()
 
     try:
