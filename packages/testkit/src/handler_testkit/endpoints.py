@@ -177,6 +177,7 @@ class _Connection(asyncio.Protocol):
             self._writable = None
 
     async def drain(self) -> None:
+        await asyncio.sleep(0)  # a script that only sends must still hear that its client is gone
         if self._writable is not None:
             await self._writable.wait()
 
