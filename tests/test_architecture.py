@@ -177,7 +177,10 @@ def test_a_member_declares_what_it_imports(member: Member) -> None:
         top = imported.module.split(".")[0]
         if top in sys.stdlib_module_names or top in {member.module, "__future__"}:
             continue
-        assert provides.get(top, top.replace("_", "-").lower()) in member.declared, (
+        distribution = provides.get(top, top.replace("_", "-").lower())
+        if imported.module.startswith("opentelemetry.proto"):
+            distribution = "opentelemetry-proto"
+        assert distribution in member.declared, (
             f"{imported.file.relative_to(ROOT)} imports {top}, which {member.distribution} does not declare"
         )
 
