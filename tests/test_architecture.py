@@ -167,6 +167,7 @@ def test_a_member_declares_what_it_imports(member: Member) -> None:
         "handler_base": "handler-base",
         "handler_testkit": "handler-testkit",
         "document_ingestion": "document-ingestion",
+        "nacl": "pynacl",
         "nats": "nats-py",
         "opentelemetry": "opentelemetry-sdk",
         "sqlite_vec": "sqlite-vec",
