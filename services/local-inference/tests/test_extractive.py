@@ -100,3 +100,10 @@ def test_overlapping_passages_are_quoted_once(quoter: Quoter) -> None:
 
 def test_the_same_question_gets_the_same_answer(quoter: Quoter) -> None:
     assert len({ask(quoter, "How do I cancel a request?") for _ in range(3)}) == 1
+
+
+def test_a_text_that_only_asks_the_same_is_not_quoted(quoter: Quoter) -> None:
+    context = f'{CONTEXT}\n[4] Try it (README.md)\nRun `handlers ask "What happens on SIGTERM?"` to see.\n'
+    answer = ask(quoter, "What happens on SIGTERM?", context=context)
+    assert "SIGTERM makes a service not ready." in answer
+    assert "Try it" not in answer

@@ -85,7 +85,10 @@ class Quoter:
     def choose(self, prompt: Prompt) -> list[Piece]:
         """Return the pieces worth quoting, best first; empty when nothing fits."""
         pieces = _without_repeats(piece for passage in prompt.passages for piece in pieces_of(passage))
-        if not pieces or not prompt.question:
+        # A text that asks the same, an example of how to use us for instance, does not answer it.
+        asked = _letters(prompt.question)
+        pieces = [piece for piece in pieces if asked not in _letters(piece.text)]
+        if not pieces or not asked:
             return []
         bags = [set(terms(f"{piece.setting} {piece.text}")) for piece in pieces]
         rarity = _rarity(bags)
@@ -138,6 +141,10 @@ class Quoter:
         while len(self._cache) > _CACHED:
             self._cache.popitem(last=False)
         return found
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text.casefold()))
 
 
 def _parts(prompt: Prompt) -> list[str]:
