@@ -18,7 +18,7 @@ import msgspec
 
 from handler_base.clients._contract import ModelName, base_of
 from handler_base.config import Secret, Settings, env
-from handler_base.errors import UpstreamError
+from handler_base.errors import ConfigError, UpstreamError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -58,6 +58,13 @@ class LLMSettings(Settings, frozen=True, kw_only=True):
     whole_timeout: Annotated[
         float, env("LLM_WHOLE_TIMEOUT", help="seconds to a whole answer that is not streamed", ge=0.001)
     ] = 300.0
+    extra_body: Annotated[
+        str,
+        env(
+            "LLM_EXTRA_BODY",
+            help="JSON object added to every request, for what is the endpoint's own: stop, …",
+        ),
+    ] = ""
     stream_usage: Annotated[
         bool, env("LLM_STREAM_USAGE", help="ask for token counts in streams (stream_options.include_usage)")
     ] = True
@@ -299,6 +306,7 @@ class LLM:
             setting="LLM_URL",
         )
         self.model = ModelName(self.endpoint, settings.model)
+        self._extra = _extra_body(settings.extra_body)
         self._decoder = msgspec.json.Decoder(_Answer)
 
     def stream(
@@ -365,6 +373,7 @@ class LLM:
     ) -> dict[str, Any]:
         settings = self.settings
         body: dict[str, Any] = {
+            **self._extra,
             "model": model or settings.model,
             "messages": messages,
             "temperature": settings.temperature if temperature is None else temperature,
@@ -397,3 +406,10 @@ class LLM:
             if isinstance(code, int):
                 return self.endpoint.failed(body, code)
         return self.endpoint.failed(body, 500)
+
+
+def _extra_body(text: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text or "{}", type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([f"LLM_EXTRA_BODY is not a JSON object: {error}"]) from error
