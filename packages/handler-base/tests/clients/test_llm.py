@@ -259,7 +259,7 @@ def breaking(how: str) -> Script:
     [
         ("reset", "it reset the connection"),
         ("close", "it closed the connection"),
-        ("stall", "nothing came for 0.1 s"),
+        ("stall", "nothing came for 0.3 s"),
         ("garbage", "answered something we cannot read"),
         ("wrong shape", "answered something we cannot read"),
         ("error", "CUDA out of memory"),
@@ -271,7 +271,7 @@ async def test_a_stream_that_breaks_after_some_text_keeps_the_text_and_says_so(
     pool: HttpPool, how: str, says: str
 ) -> None:
     async with HttpEndpoint(breaking(how)) as server:
-        llm = llm_at(pool, server, idle_timeout=0.1)
+        llm = llm_at(pool, server, idle_timeout=0.3)
         completion = llm.stream(QUESTION)
         assert "".join(await read(completion)) == completion.text == "half an ans"
         assert completion.finish_reason == INTERRUPTED

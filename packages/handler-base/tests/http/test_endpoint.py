@@ -315,12 +315,12 @@ async def test_the_limit_of_silence_starts_anew_with_each_piece(pool: HttpPool) 
     async def slowly(exchange: Exchange) -> None:
         await exchange.head(length=8)
         for _ in range(8):
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
             await exchange.send(b"x")
         await exchange.end()
 
     async with HttpEndpoint(slowly) as server:
-        endpoint = pool.endpoint("llm", server.url, timeout=0.1)
+        endpoint = pool.endpoint("llm", server.url, timeout=0.35)
         assert (await endpoint.request("GET", "/", idempotent=False)).content == b"x" * 8
 
 

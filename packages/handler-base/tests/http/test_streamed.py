@@ -113,10 +113,10 @@ async def test_silence_between_two_pieces_has_its_own_limit(pool: HttpPool) -> N
         await exchange.stall()
 
     async with HttpEndpoint(script) as server:
-        endpoint = pool.endpoint("llm", server.url, timeout=5, idle_timeout=0.1)
+        endpoint = pool.endpoint("llm", server.url, timeout=5, idle_timeout=0.3)
         got = 0
         with pytest.raises(
-            UpstreamTimeout, match=r"llm at .* stopped in the middle of its answer: .* 0\.1 s"
+            UpstreamTimeout, match=r"llm at .* stopped in the middle of its answer: .* 0\.3 s"
         ):
             async with endpoint.stream("POST", "/") as response:
                 async for piece in response:
@@ -127,12 +127,12 @@ async def test_silence_between_two_pieces_has_its_own_limit(pool: HttpPool) -> N
 
 async def test_a_slow_reader_is_not_taken_for_a_silent_endpoint(pool: HttpPool) -> None:
     async with HttpEndpoint(sse("a", asyncio.sleep(0.01), "b")) as server:
-        endpoint = pool.endpoint("llm", server.url, timeout=5, idle_timeout=0.05)
+        endpoint = pool.endpoint("llm", server.url, timeout=5, idle_timeout=0.2)
         async with endpoint.stream("POST", "/") as response:
             seen: list[str] = []
             async for event in response.events():
                 seen.append(event.text)
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.3)
         assert seen == ["a", "b", "[DONE]"]
 
 
