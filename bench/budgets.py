@@ -1,9 +1,8 @@
 """`make budgets`: the budgets of docs/architecture.md that can be measured, with pass or fail; exits 1 on a fail."""
 
-import os
 import sys
 
-from measure import HANDLER, PEER, RELAY, Figures, Plan, figure, measure, save
+from measure import HANDLER, PEER, RELAY, Figures, Plan, facts, figure, load_average, measure, save
 
 PLAN = Plan(rounds=3, unary=(16,), streams=(32,), seconds=2.0, starts=4)
 
@@ -31,11 +30,9 @@ def rows(figures: Figures) -> list[tuple[str, str, str, bool]]:
 
 
 def main() -> int:
-    load = os.getloadavg()[0]
-    if load > 0.5:
-        print(f"the machine is not quiet (load {load:.1f}); figures will be noisy", file=sys.stderr)
+    load = load_average()
     figures = measure(PLAN)
-    save("budgets", figures)
+    save("budgets", figures, facts(load))
     checked = rows(figures)
     wide = [max(len(row[column]) for row in checked) for column in range(3)]
     for what, budget, measured, holds in checked:

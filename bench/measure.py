@@ -137,6 +137,14 @@ class Bench:
             end(process)
 
 
+def load_average() -> float:
+    """How busy the machine is with other work, in cores; says so when that spoils the figures."""
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"the machine is not quiet (load {load:.1f}); figures will be noisy", file=sys.stderr)
+    return load
+
+
 def measure(plan: Plan) -> Figures:
     """Run the plan; tells on standard error where it is."""
     figures: Figures = {program: {} for program in PROGRAMS}
@@ -237,8 +245,8 @@ print(json.dumps({{name: importlib.metadata.version(name) for name in {VERSIONS[
     return json.loads(done.stdout)
 
 
-def facts() -> dict[str, object]:
-    """The machine and the versions that a figure is worth nothing without."""
+def facts(load: float) -> dict[str, object]:
+    """The machine and the versions that a figure is worth nothing without; `load` as it was before the run."""
     model = next(
         (
             line.split(":", 1)[1].strip()
@@ -251,6 +259,7 @@ def facts() -> dict[str, object]:
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "cores": len(os.sched_getaffinity(0)),
         "cpu": model,
+        "load before": round(load, 2),
         "python": platform.python_version(),
         "nats-server": subprocess.run([server_binary(), "-v"], capture_output=True, text=True, check=True)
         .stdout.strip()
@@ -260,7 +269,7 @@ def facts() -> dict[str, object]:
     }
 
 
-def save(name: str, figures: Figures) -> Path:
+def save(name: str, figures: Figures, known: dict[str, object]) -> None:
     """Write a run to `results/`, its figures first; older runs are in the history of the repository."""
     file = HERE / "results" / f"{name}.json"
     file.parent.mkdir(exist_ok=True)
@@ -272,5 +281,4 @@ def save(name: str, figures: Figures) -> Path:
         program: {key: [round(value, 2) for value in values] for key, values in found.items()}
         for program, found in figures.items()
     }
-    file.write_text(json.dumps({"facts": facts(), "figures": summaries, "rounds": rounds}, indent=1) + "\n")
-    return file
+    file.write_text(json.dumps({"facts": known, "figures": summaries, "rounds": rounds}, indent=1) + "\n")

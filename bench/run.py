@@ -1,13 +1,12 @@
 """`make bench`: chat-handler beside its peers in one run; writes results/bench.json and the table of README.md."""
 
-import os
-import sys
 import time
 
-from measure import HANDLER, HERE, PEER, RELAY, Figures, Plan, facts, figure, measure, save
+from measure import HANDLER, HERE, PEER, RELAY, Figures, Plan, facts, figure, load_average, measure, save
 
 PLAN = Plan(rounds=4, unary=(1, 16, 64), streams=(1, 32), seconds=2.0, starts=4)
 
+HARDWARE = ("date", "cores", "cpu", "load before")
 BEGIN, END = "<!-- results: written by make bench -->", "<!-- end of results -->"
 
 
@@ -25,7 +24,7 @@ def rows(plan: Plan) -> list[tuple[str, str, int]]:
     ]
 
 
-def table(figures: Figures, plan: Plan) -> str:
+def table(figures: Figures, plan: Plan, known: dict[str, object]) -> str:
     lines = [
         f"| | {HANDLER} | {PEER} | {RELAY} | {HANDLER} ÷ {PEER} |",
         "|---|---:|---:|---:|---:|",
@@ -39,13 +38,10 @@ def table(figures: Figures, plan: Plan) -> str:
         if all(figures.get(program, {}).get(name) for program in (HANDLER, PEER)):
             ratio = f"{figure(figures, HANDLER, name) / figure(figures, PEER, name):.2f}"
         lines.append(f"| {title} | {' | '.join(cells)} | {ratio} |")
-    known = facts()
-    versions = ", ".join(
-        f"{name} {value}" for name, value in known.items() if name not in {"date", "cores", "cpu"}
-    )
+    versions = ", ".join(f"{name} {value}" for name, value in known.items() if name not in HARDWARE)
     lines += [
         "",
-        f"{known['date']}, {known['cores']} cores of {known['cpu']}; {versions}. Medians of {plan.rounds} rounds; starts: the fastest of {plan.rounds * (1 + plan.starts)}.",
+        f"{known['date']}, {known['cores']} cores of {known['cpu']}, load {known['load before']} before the run; {versions}. Medians of {plan.rounds} rounds; starts: the fastest of {plan.rounds * (1 + plan.starts)}.",
     ]
     return "\n".join(lines)
 
@@ -58,13 +54,11 @@ def write_readme(text: str) -> None:
 
 
 def main() -> None:
-    load = os.getloadavg()[0]
-    if load > 0.5:
-        print(f"the machine is not quiet (load {load:.1f}); figures will be noisy", file=sys.stderr)
+    known = facts(load_average())
     started = time.monotonic()
     figures = measure(PLAN)
-    save("bench", figures)
-    text = table(figures, PLAN)
+    save("bench", figures, known)
+    text = table(figures, PLAN, known)
     write_readme(text)
     print(text)
     print(f"\n{time.monotonic() - started:.0f} s; written to bench/results/bench.json and bench/README.md")
