@@ -210,20 +210,20 @@ class Service:
     async def _start(self, tasks: asyncio.TaskGroup) -> None:
         self._missing = {"NATS": "connecting"}
         await self.connection.connect()
-        await self._prepare()
+        self._missing = {"streams": "not prepared yet"} | {name: "not reached yet" for name, _ in self._needs}
+
+        async def reconnected() -> None:
+            tasks.create_task(self._prepare())
+
+        self.connection.on_reconnect(reconnected)
+        # Request/reply needs no stream: it is served while these are prepared.
         await self._discover()
         for subject in self._cancel_subjects:
             await self.connection.subscribe(subject.wildcard, self._cancel)
         for route in self._routes:
             if route.subject.delivery is Delivery.REQUEST:
                 await self._serve(route, tasks)
-
-        async def reconnected() -> None:
-            tasks.create_task(self._prepare())
-
-        self.connection.on_reconnect(reconnected)
-        self._missing = {name: "not reached yet" for name, _ in self._needs}
-        await asyncio.gather(*(self._until(name, check) for name, check in self._needs))
+        await asyncio.gather(self._prepare(), *(self._until(name, check) for name, check in self._needs))
         for consumer in self._consumers:
             consumer.problem = "starting to consume"
             tasks.create_task(consumer.run())
