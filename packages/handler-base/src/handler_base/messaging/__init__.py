@@ -1,8 +1,8 @@
 """NATS: one connection, typed messages, durable work. Only this package imports nats-py."""
 
 import gc
+import os
 import sys
-from pathlib import Path
 
 
 def _import_nats() -> None:
@@ -23,8 +23,9 @@ def _import_nats() -> None:
         del sys.modules["importlib.metadata"]
         if collecting:
             gc.enable()
-    for found in Path(nats.__path__[0]).parent.glob("nats_py-*.dist-info"):
-        nats.aio.client.__version__ = found.name.removesuffix(".dist-info").rsplit("-", 1)[1]
+    for name in os.listdir(os.path.dirname(nats.__path__[0])):  # noqa: PTH120, PTH208  (pathlib takes a millisecond)
+        if name.startswith("nats_py-") and name.endswith(".dist-info"):
+            nats.aio.client.__version__ = name.removesuffix(".dist-info").rsplit("-", 1)[1]
 
 
 _import_nats()
