@@ -53,8 +53,8 @@ milvus: setup
 	@$(UV) sync --quiet --locked --all-packages --all-extras --group milvus
 
 .PHONY: demo
-demo: setup ## Run the local stack until Ctrl-C, with this repository's documents to ask about
-	@$(RUN) handlers up $(UP)
+demo: setup ## Run the local stack, ask it a question about this repository, and stay up for more until Ctrl-C
+	@$(RUN) handlers up --ask "$${Q:-What happens to a durable question when its replica is killed?}" --stay $(UP)
 
 .PHONY: ask
 ask: setup ## Ask one question: make ask Q="Which subject carries a user's chat message?"

@@ -159,6 +159,16 @@ def test_one_question_is_answered_on_standard_output_and_everything_ends(stack, 
     assert not up.children()
 
 
+def test_after_a_question_it_stays_up_when_told_to(stack, guide: Path) -> None:
+    up = stack("--docs", str(guide), "--ask", "How high is the tower?", "--stay")
+    up.ready()
+    assert "How high is the tower?" in up.said + up.noted
+    assert "120 metres" in up.said
+    assert up.ask("How high is the tower?").returncode == 0
+    up.process.send_signal(signal.SIGINT)
+    assert up.wait() == 0
+
+
 def test_a_question_goes_to_the_stack_that_runs_already(stack, tmp_path: Path) -> None:
     up = stack()
     up.ready()

@@ -108,6 +108,7 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--health-port", type=int, default=8080, metavar="PORT", help="default: 8080")
     parser.add_argument("--verbose", action="store_true", help="print what the parts log")
     parser.add_argument("--ask", metavar="QUESTION", help="ask one question, print the answer, stop")
+    parser.add_argument("--stay", action="store_true", help="stay up after the question of --ask")
 
 
 def _ask(options: argparse.Namespace, terminal: Terminal) -> int:
@@ -164,6 +165,7 @@ def _up(options: argparse.Namespace, terminal: Terminal) -> int:
         data=options.data,
         verbose=options.verbose,
         question=options.ask or "",
+        stay=options.stay,
     )
     return _run(lambda interrupt: up(stack, terminal, interrupt))
 

@@ -44,7 +44,8 @@ class StackOptions:
         docs: Paths and URLs to ingest; None for the repository's own documents.
         data: Where data and logs are kept; None for the default.
         verbose: Whether the logs of the parts are printed.
-        question: Ask this, then stop; "" to stay up.
+        question: Ask this when all is ready; "" for nothing.
+        stay: Whether the stack stays up after the question.
     """
 
     ports: Ports = field(default_factory=Ports)
@@ -52,6 +53,12 @@ class StackOptions:
     data: Path | None = None
     verbose: bool = False
     question: str = ""
+    stay: bool = False
+
+    @property
+    def one_question(self) -> bool:
+        """Whether the stack is there for one question only."""
+        return bool(self.question) and not self.stay
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,10 @@ async def up(options: StackOptions, terminal: Terminal, interrupt: asyncio.Event
     """Run the stack until `interrupt` is set, a part dies, or the one question is answered.
 
     Returns:
-        The exit code: 0 after an orderly stop, that of the question with `options.question`.
+        The exit code: 0 after an orderly stop, that of the question when it is all that was asked for.
     """
     url = f"nats://{HOST}:{options.ports.nats}"
-    if options.question and await _runs_already(url):
+    if options.one_question and await _runs_already(url):
         terminal.note(f"asking the stack that runs already at {url}")
         return await ask(Question(options.question, nats_url=url), terminal, interrupt)
     try:
@@ -50,7 +50,7 @@ class _Stack:
         self._processes = [PartProcess(part, data / "logs" / f"{part.name}.log") for part in layout(options)]
         self._ready = {process.part.name: asyncio.Event() for process in self._processes}
         # The answer to a question is the result; the list then goes beside it.
-        self._stream = terminal.err if options.question else terminal.out
+        self._stream = terminal.err if options.one_question else terminal.out
         self._board: Board | None = None
         self._unfinished: list[PartProcess] = []
 
@@ -99,7 +99,7 @@ class _Stack:
         try:
             await asyncio.wait((everything, interrupted), return_when=asyncio.FIRST_COMPLETED)
             if interrupt.is_set():
-                return EXIT_INTERRUPTED if self._options.question else 0
+                return EXIT_INTERRUPTED if self._options.one_question else 0
             if self._board is not None:
                 self._board.freeze()
             for process in self._unfinished:
@@ -110,8 +110,10 @@ class _Stack:
                 question = Question(
                     self._options.question, nats_url=f"nats://{HOST}:{self._options.ports.nats}"
                 )
-                self._terminal.note("")
-                return await ask(question, self._terminal, interrupt)
+                self._terminal.note(f"\n{question.text}\n" if self._options.stay else "")
+                code = await ask(question, self._terminal, interrupt)
+                if not self._options.stay:
+                    return code
             self._invite()
             await interrupted
             return 0
