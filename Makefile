@@ -54,7 +54,7 @@ milvus: setup
 
 .PHONY: demo
 demo: setup ## Run the local stack, ask it a question about this repository, and stay up for more until Ctrl-C
-	@$(RUN) handlers up --ask "$${Q:-What happens to a durable question when its replica is killed?}" --stay $(UP)
+	@$(RUN) handlers up --ask "$${Q:-Which subject carries a user's chat message, and how long is it kept?}" --stay $(UP)
 
 .PHONY: ask
 ask: setup ## Ask one question: make ask Q="Which subject carries a user's chat message?"

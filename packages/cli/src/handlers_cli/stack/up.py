@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import sys
 from typing import TYPE_CHECKING
 
 from handler_base.errors import ConfigError
@@ -187,8 +188,8 @@ class _Stack:
             "",
             bold("The stack is ready. From another terminal:"),
             "",
-            f'  handlers ask{own} "Which subject carries a user\'s chat message?"',
-            f"  handlers watch{own}",
+            f'  {_command()} ask{own} "Who is told about a dead letter?"',
+            f"  {_command()} watch{own}",
             "",
             bold("By hand, with any NATS client:"),
             "",
@@ -204,6 +205,13 @@ class _Stack:
             "Ctrl-C stops everything.",
         ):
             self._terminal.line(line)
+
+
+def _command() -> str:
+    """Return how to call us from the folder we were started in: the environment need not be activated there."""
+    beside = Path(sys.executable).parent / "handlers"
+    here = Path.cwd()
+    return str(beside.relative_to(here)) if beside.exists() and beside.is_relative_to(here) else "handlers"
 
 
 async def _runs_already(url: str) -> bool:
