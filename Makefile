@@ -53,8 +53,9 @@ milvus: setup
 	@$(UV) sync --quiet --locked --all-packages --all-extras --group milvus
 
 .PHONY: demo
+demo: export QUESTION = $(or $(Q),Which subject carries a user's chat message, and how long is it kept?)
 demo: setup ## Run the local stack, ask it a question about this repository, and stay up for more until Ctrl-C
-	@$(RUN) handlers up --ask "$${Q:-Which subject carries a user's chat message, and how long is it kept?}" --stay $(UP)
+	@$(RUN) handlers up --ask "$$QUESTION" --stay $(UP)
 
 .PHONY: ask
 ask: setup ## Ask one question: make ask Q="Which subject carries a user's chat message?"

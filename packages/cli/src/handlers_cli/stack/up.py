@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handler_base.errors import ConfigError
@@ -18,7 +19,6 @@ from handlers_cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Ter
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
 
 async def up(options: StackOptions, terminal: Terminal, interrupt: asyncio.Event) -> int:
