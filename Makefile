@@ -17,7 +17,7 @@ RUN := $(UV) run --no-sync
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 .uv/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (make PYTHON=/path/to/python3)"; exit 1; }
@@ -52,8 +52,10 @@ lint: setup ## Ruff, pyright, the wire contract, the lock file
 milvus: setup
 	@$(UV) sync --quiet --locked --all-packages --all-extras --group milvus
 
+DEMO_QUESTION := Which subject carries a user's chat message, and how long is it kept?
+
 .PHONY: demo
-demo: export QUESTION = $(or $(Q),Which subject carries a user's chat message, and how long is it kept?)
+demo: export QUESTION = $(or $(Q),$(DEMO_QUESTION))
 demo: setup ## Run the local stack, ask it a question about this repository, and stay up for more until Ctrl-C
 	@$(RUN) handlers up --ask "$$QUESTION" --stay $(UP)
 
