@@ -22,13 +22,13 @@ SUBJECT = "ai.chat.request"
 QUESTION = (
     "Which subject carries a user's chat message, and how long is it kept? Please answer in two sentences."
 )
-_TICK = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process with all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
+    """Time on a core of a process with all its threads, in nanosecond grain."""
+    return (
+        sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+    )
 
 
 def question(request_id: str, *, stream: bool) -> bytes:
