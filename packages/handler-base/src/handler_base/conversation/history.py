@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _CONFLICT_TRIES = 12
 _CONFLICT_WAIT = 0.001
+_CONFLICT_WAIT_MAX = 0.1
 
 
 class HistorySettings(Settings, frozen=True, kw_only=True):
@@ -101,7 +102,7 @@ class History:
         turn = Turn(request_id, question, answer, self._wall_clock(), interrupted)
         for attempt in range(_CONFLICT_TRIES):
             if attempt:  # another turn of this session at once: read what it wrote, not all at the same time
-                await asyncio.sleep(random.uniform(0, _CONFLICT_WAIT * 2**attempt))
+                await asyncio.sleep(random.uniform(0, min(_CONFLICT_WAIT_MAX, _CONFLICT_WAIT * 2**attempt)))
             value = await self._values.get(key)
             turns = (
                 [t for t in _decode(value.data) if t.request_id != request_id] if value is not None else []
@@ -138,7 +139,7 @@ _decoder = msgspec.msgpack.Decoder(list[Turn])
 def _decode(data: bytes) -> list[Turn]:
     try:
         return _decoder.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return []  # deleted, or written by something else: the conversation starts anew
 
 
