@@ -21,7 +21,8 @@ MAX_TOKEN_BYTES = 128
 """Longest id accepted as a subject token, in UTF-8 bytes. NATS limits the whole control line to 4096 bytes."""
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_FORBIDDEN = re.compile(r"[.*>\s\x00-\x20\x7f]")
+# U+FFFD stands for bytes that were not UTF-8.
+_FORBIDDEN = re.compile(r"[.*>\s\x00-\x20\x7f\ufffd]")
 
 
 class SubjectError(ValueError):
@@ -43,6 +44,8 @@ class Delivery(enum.Enum):
     """Request/reply on a queue group: one replica answers on the reply inbox."""
     DURABLE = "durable"
     """JetStream pull consumer: at least once, acknowledged after the result is published."""
+    REPLAY = "replay"
+    """JetStream ordered consumer: one replica reads a session's messages from the first on."""
     BROADCAST = "broadcast"
     """Core NATS, heard by every replica."""
     PUBLISHED = "published"
@@ -176,7 +179,7 @@ VOICE_SESSION = Subject(
     "ai.voice.session.{session_id}", (pb.STTStreamMessage,), Delivery.DURABLE, "AI_VOICE_STREAM"
 )
 VOICE_STREAM = Subject(
-    "ai.voice.stream.{session_id}", (pb.STTStreamMessage,), Delivery.PUBLISHED, "AI_VOICE_STREAM"
+    "ai.voice.stream.{session_id}", (pb.STTStreamMessage,), Delivery.REPLAY, "AI_VOICE_STREAM"
 )
 VOICE_TRANSCRIPTION = Subject(
     "ai.voice.transcription.{session_id}", (pb.STTTranscription,), Delivery.PUBLISHED, "AI_VOICE_STREAM"
@@ -210,12 +213,16 @@ def find(subject: str) -> Subject | None:
     return next((row for row in ALL if row.matches(subject)), None)
 
 
-def check_response_subject(subject: str) -> str:
+def check_response_subject(subject: str, request_id: str = "") -> str:
     """Return `subject` if a client may ask for its answer there.
 
     A response that lands on a subject which a service consumes would be taken for a request, and one under `$`
     would be a command to the server, so a response may go to any subject outside the contract (an inbox, for
     instance) and to the response subjects of the contract.
+
+    Args:
+        subject: The subject that the client asks for.
+        request_id: The request's id; when given, the response subjects of other requests are refused too.
 
     Raises:
         SubjectError: If it is malformed, has wildcards, is the server's own, or is not meant for responses.
@@ -231,4 +238,6 @@ def check_response_subject(subject: str) -> str:
         row = find(subject)
         if row is None or row.delivery is not Delivery.PUBLISHED or row is DEAD_LETTER:
             raise SubjectError(f"response subject {subject!r} is not a subject for responses", subject)
+        if request_id and row.parse(subject).get("request_id", request_id) != request_id:
+            raise SubjectError(f"response subject {subject!r} belongs to another request", subject)
     return subject

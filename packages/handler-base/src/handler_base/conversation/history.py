@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
 from handler_base.config import Settings, env
-from handler_base.errors import MessagingError
+from handler_base.errors import MessagingError, TooLarge
 from handler_base.messaging.keyvalue import Conflict, key_of
 from handler_base.messaging.streams import Bucket
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
 
     from handler_base.messaging.keyvalue import KeyValue
 
-_CONFLICT_TRIES = 8
+_CONFLICT_TRIES = 12
+_CONFLICT_WAIT = 0.001
+_CONFLICT_WAIT_MAX = 0.1
 
 
 class HistorySettings(Settings, frozen=True, kw_only=True):
@@ -96,7 +100,9 @@ class History:
             return
         key = _key(user_id, session_id)
         turn = Turn(request_id, question, answer, self._wall_clock(), interrupted)
-        for _ in range(_CONFLICT_TRIES):
+        for attempt in range(_CONFLICT_TRIES):
+            if attempt:  # another turn of this session at once: read what it wrote, not all at the same time
+                await asyncio.sleep(random.uniform(0, min(_CONFLICT_WAIT_MAX, _CONFLICT_WAIT * 2**attempt)))
             value = await self._values.get(key)
             turns = (
                 [t for t in _decode(value.data) if t.request_id != request_id] if value is not None else []
@@ -105,7 +111,9 @@ class History:
             try:
                 await self._values.put(key, data, value.revision if value is not None else 0)
             except Conflict:
-                continue  # two turns of one session at once: read what the other wrote
+                continue
+            except TooLarge as error:
+                raise MessagingError(f"{error}; lower HISTORY_BYTES") from error
             return
         raise MessagingError("the conversation changes too fast to be written")
 
@@ -131,9 +139,9 @@ _decoder = msgspec.msgpack.Decoder(list[Turn])
 def _decode(data: bytes) -> list[Turn]:
     try:
         return _decoder.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return []  # deleted, or written by something else: the conversation starts anew
 
 
 def _key(user_id: str, session_id: str) -> str:
-    return key_of("session", user_id or "anonymous", session_id or "default")
+    return key_of("session", user_id, session_id)

@@ -17,6 +17,10 @@ CONTEXT_RULE = (
     "Answer from the context below when it holds the answer, and cite the passages you use by their number, "
     "like [1]. When it does not hold the answer, say so."
 )
+CONTEXT_HEADING = f"{CONTEXT_RULE}\n\nContext:"
+BETWEEN = "\n\n"
+"""What stands between the parts of the system message, and is counted with each."""
+
 HEADER_TOKENS = 4
 """What a message costs beside its text."""
 
@@ -83,20 +87,20 @@ def build_prompt(
     if language:
         system.append(f"Answer in the language with the tag {one_line(language, 35)}.")
     budget = settings.max_tokens - estimate_tokens(question) - HEADER_TOKENS
-    budget -= sum(map(estimate_tokens, system)) + HEADER_TOKENS
+    budget -= sum(map(_cost, system)) + HEADER_TOKENS
     blocks: list[str] = []
-    room = min(budget, int(settings.max_tokens * settings.context_share)) - estimate_tokens(CONTEXT_RULE)
+    room = min(budget, int(settings.max_tokens * settings.context_share)) - _cost(CONTEXT_HEADING)
     for number, passage in enumerate(passages, 1):
         block = f"[{number}] {one_line(passage.title, 200)} ({one_line(passage.uri, 300)})\n{passage.text.strip()}"
-        cost = estimate_tokens(block) + 1
+        cost = _cost(block)
         if cost > room:
             break
         room -= cost
         budget -= cost
         blocks.append(block)
     if blocks:
-        budget -= estimate_tokens(CONTEXT_RULE)
-        system.append(f"{CONTEXT_RULE}\n\nContext:\n\n" + "\n\n".join(blocks))
+        budget -= _cost(CONTEXT_HEADING)
+        system += [CONTEXT_HEADING, *blocks]
     earlier: list[ChatMessage] = []
     for turn in reversed(turns):
         answer = f"{turn.answer} [interrupted]" if turn.interrupted else turn.answer
@@ -105,8 +109,12 @@ def build_prompt(
             break
         budget -= cost
         earlier[:0] = [ChatMessage("user", turn.question), ChatMessage("assistant", answer)]
-    messages = [ChatMessage("system", "\n\n".join(system)), *earlier, ChatMessage("user", question)]
+    messages = [ChatMessage("system", BETWEEN.join(system)), *earlier, ChatMessage("user", question)]
     return Prompt(messages, len(blocks), settings.max_tokens - budget)
+
+
+def _cost(part: str) -> int:
+    return estimate_tokens(part + BETWEEN)
 
 
 def one_line(text: str, limit: int = 64) -> str:

@@ -119,5 +119,8 @@ class Discovery:
             "type": "io.nats.micro.v1.stats_response",
             **self._identity,
             "started": self._started,
-            "endpoints": self._endpoints,
+            "endpoints": [
+                {field: value for field, value in msgspec.structs.asdict(e).items() if field != "metadata"}
+                for e in self._endpoints
+            ],
         }

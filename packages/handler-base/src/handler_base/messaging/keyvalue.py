@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import nats.errors
 
-from handler_base.errors import MessagingError
+from handler_base.errors import MessagingError, TooLarge
 from handler_base.messaging.reasons import describe
 from handler_base.messaging.streams import Bucket, ensure_bucket
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from handler_base.messaging.connection import Connection
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_LONGEST_ENCODED = 96
+_TOO_LARGE = 10054
+_ENVELOPE = 1024
+"""Room for the headers of a value, in bytes; the server counts them."""
 
 
 class Conflict(MessagingError):
@@ -66,7 +71,7 @@ class KeyValue:
         except KeyNotFoundError:
             return None
         except nats.errors.Error as error:
-            raise MessagingError(f"bucket {self._bucket.name} does not answer: {describe(error)}") from error
+            raise self._failed(error) from error
         return Value(entry.value or b"", entry.revision or 0)
 
     async def put(self, key: str, data: bytes, revision: int | None = None) -> int:
@@ -82,19 +87,35 @@ class KeyValue:
 
         Raises:
             Conflict: If the key has another revision by now.
+            TooLarge: If the value is larger than the bucket or the server takes.
             MessagingError: If the bucket does not answer.
         """
-        from nats.js.errors import KeyWrongLastSequenceError
+        from nats.js.errors import APIError, KeyWrongLastSequenceError
 
+        if len(data) + _ENVELOPE > self._connection.max_payload:
+            raise self._too_large(data)
         inner = await self._ready()
         try:
             if revision is None:
                 return await inner.put(key, data)
+            if revision == 0:
+                return await inner.create(key, data)  # takes a deleted key for a new one, as `get` does
             return await inner.update(key, data, last=revision)
         except KeyWrongLastSequenceError as error:
             raise Conflict(f"{key} in bucket {self._bucket.name} was changed meanwhile") from error
+        except APIError as error:
+            if error.err_code == _TOO_LARGE:
+                raise self._too_large(data) from error
+            raise self._failed(error) from error
         except nats.errors.Error as error:
-            raise MessagingError(f"bucket {self._bucket.name} does not answer: {describe(error)}") from error
+            raise self._failed(error) from error
+
+    def _too_large(self, data: bytes) -> TooLarge:
+        return TooLarge(f"{len(data)} bytes are more than bucket {self._bucket.name} takes")
+
+    def _failed(self, error: nats.errors.Error) -> MessagingError:
+        self._inner = None  # the bucket may be gone with its disk: made again at the next use
+        return MessagingError(f"bucket {self._bucket.name} does not answer: {describe(error)}")
 
     async def _ready(self) -> Any:
         if self._inner is None:
@@ -103,10 +124,17 @@ class KeyValue:
 
 
 def key_of(*parts: str) -> str:
-    """Return a valid key for ids of any text: plain ids as they are, others encoded, joined by dots."""
-    return ".".join(
-        part
-        if _PLAIN_KEY.fullmatch(part)
-        else "=" + base64.urlsafe_b64encode(part.encode("utf-8", "surrogatepass")).decode().rstrip("=")
-        for part in parts
-    )
+    """Return a valid key for ids of any text, joined by dots; different parts give different keys.
+
+    Plain ids stand as they are, others are encoded, long ones (a key is part of a subject) hashed.
+    """
+    return ".".join(map(_token, parts))
+
+
+def _token(part: str) -> str:
+    if _PLAIN_KEY.fullmatch(part):
+        return part
+    data = part.encode("utf-8", "surrogatepass")
+    if len(data) > _LONGEST_ENCODED:
+        return "/" + hashlib.sha256(data).hexdigest()
+    return "=" + base64.urlsafe_b64encode(data).decode().rstrip("=")

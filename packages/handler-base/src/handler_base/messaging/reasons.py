@@ -27,12 +27,12 @@ def describe(error: BaseException) -> str:
     """Say why JetStream or a request failed."""
     from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
 
+    if isinstance(error, APIError) and error.description:
+        return error.description
     if isinstance(error, ServiceUnavailableError | nats.errors.NoRespondersError):
         return "JetStream is not enabled on the server, or not ready yet"
     if isinstance(error, NoStreamResponseError):
         return "no stream takes this subject: JetStream is not enabled, or the stream is gone"
-    if isinstance(error, APIError):
-        return error.description or f"JetStream error {error.err_code}"
     if isinstance(error, nats.errors.ConnectionClosedError):
         return "the connection is closed"
     if isinstance(error, nats.errors.TimeoutError | TimeoutError):

@@ -19,6 +19,7 @@ _MINUTE = 60.0
 _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
 _MIB = 1024 * 1024
+_OVERLAP = 10065
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,27 +100,63 @@ async def ensure_streams(js: Any, names: Iterable[str]) -> None:
     """Make sure that the named streams exist, all at once.
 
     Raises:
-        MessagingError: If one cannot be made or extended; says which and why.
+        MessagingError: If one cannot be made or extended; says of each which and why.
     """
-    await asyncio.gather(*(_ensure_stream(js, STREAMS[name]) for name in names))
+    results = await asyncio.gather(
+        *(_ensure_stream(js, STREAMS[name]) for name in names), return_exceptions=True
+    )
+    problems: list[str] = []
+    for result in results:
+        if isinstance(result, MessagingError):
+            problems.append(result.message)
+        elif isinstance(result, BaseException):
+            raise result
+    if problems:
+        raise MessagingError("; ".join(dict.fromkeys(problems)))
 
 
 async def _ensure_stream(js: Any, stream: Stream) -> None:
     from nats.errors import Error
-    from nats.js.errors import NotFoundError
+    from nats.js.errors import APIError, NotFoundError
 
+    wanted = list(stream.subjects)
     try:
         try:
             info: Any = await js.stream_info(stream.name)
         except NotFoundError:
             info = await js.add_stream(_config(stream))
-        subjects: list[str] = list(info.config.subjects or [])
-        missing = [subject for subject in stream.subjects if not _covered(subject, subjects)]
+        have: list[str] = list(info.config.subjects or [])
+        missing = [subject for subject in stream.subjects if not _covered(subject, have)]
         if missing:
-            info.config.subjects = [*subjects, *missing]
+            wanted = [*(subject for subject in have if not _covered(subject, missing)), *missing]
+            info.config.subjects = wanted
             await js.update_stream(info.config)
+    except APIError as error:
+        reason = describe(error)
+        if error.err_code == _OVERLAP:
+            reason = await _who_has(js, stream.name, wanted) or reason
+        raise MessagingError(f"stream {stream.name} cannot be made ready: {reason}") from error
     except Error as error:
         raise MessagingError(f"stream {stream.name} cannot be made ready: {describe(error)}") from error
+
+
+async def _who_has(js: Any, name: str, subjects: list[str]) -> str:
+    """Name the other streams that keep some of `subjects`, and what to do about it."""
+    from nats.errors import Error
+
+    others: set[str] = set()
+    try:
+        for info in await js.streams_info():
+            theirs: list[str] = list(info.config.subjects or [])
+            if info.config.name != name and any(_overlap(a, b) for a in theirs for b in subjects):
+                others.add(f"{info.config.name} ({', '.join(theirs)})")
+    except Error:
+        return ""
+    return (
+        f"its subjects are kept by {', '.join(sorted(others))} already; change or delete that stream"
+        if others
+        else ""
+    )
 
 
 def _config(stream: Stream) -> Any:
@@ -176,3 +213,16 @@ def _covers(pattern: list[str], subject: list[str]) -> bool:
         if index >= len(subject) or (token not in {"*", subject[index]}) or subject[index] == ">":
             return False
     return len(pattern) == len(subject)
+
+
+def _overlap(one: str, other: str) -> bool:
+    return _meet(one.split("."), other.split("."))
+
+
+def _meet(one: list[str], other: list[str]) -> bool:
+    for a, b in zip(one, other, strict=False):
+        if ">" in {a, b}:
+            return True
+        if a != b and "*" not in {a, b}:
+            return False
+    return len(one) == len(other)

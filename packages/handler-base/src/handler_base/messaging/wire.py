@@ -7,8 +7,7 @@ the same names, bytes as bytes, unknown fields ignored as protobuf does.
 
 from __future__ import annotations
 
-import base64
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -24,9 +23,6 @@ HEADER = "Content-Type"
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 MSGPACK = "application/msgpack"
-
-MAX_DEPTH = 32
-"""Deepest nesting of JSON and MessagePack accepted; the contract itself nests three levels."""
 
 _KNOWN = {
     "": PROTOBUF,
@@ -84,8 +80,16 @@ def decode(cls: type[MessageT], data: bytes, kind: str = PROTOBUF) -> MessageT:
                 f"the payload is not a {cls.DESCRIPTOR.name} in protobuf; "
                 f"send header {HEADER}: {JSON} when it is JSON"
             ) from error
-    fields = _json_fields(cls, data) if kind == JSON else _msgpack_fields(cls, data)
-    return _from_fields(cls, fields, lenient=kind == MSGPACK)
+    name = "JSON" if kind == JSON else "MessagePack"
+    try:
+        value: object = msgspec.json.decode(data) if kind == JSON else msgspec.msgpack.decode(data)
+    except RecursionError as error:
+        raise InvalidRequest(f"the {name} is nested too deeply") from error
+    except (msgspec.DecodeError, ValueError, TypeError) as error:
+        raise InvalidRequest(f"the payload is not {name}: {_reason(error)}") from error
+    from handler_base.messaging.fields import from_plain
+
+    return from_plain(cls, value, lenient=kind == MSGPACK)
 
 
 def encode(message: Message, kind: str = PROTOBUF) -> bytes:
@@ -103,7 +107,9 @@ def encode(message: Message, kind: str = PROTOBUF) -> bytes:
             ensure_ascii=False,
         )
         return text.encode()
-    return msgspec.msgpack.encode(_plain(message))
+    from handler_base.messaging.fields import to_plain
+
+    return msgspec.msgpack.encode(to_plain(message))
 
 
 def error_response(error: BaseException, request_id: str = "") -> ErrorResponse:
@@ -122,71 +128,6 @@ def error_response(error: BaseException, request_id: str = "") -> ErrorResponse:
         type=INTERNAL,
         request_id=request_id,
     )
-
-
-def _json_fields(cls: type[Message], data: bytes) -> dict[str, Any]:
-    try:
-        value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"the payload is not JSON: {_reason(error)}") from error
-    return _checked(cls, value, "JSON")
-
-
-def _msgpack_fields(cls: type[Message], data: bytes) -> dict[str, Any]:
-    try:
-        value = msgspec.msgpack.decode(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError, TypeError) as error:
-        raise InvalidRequest(f"the payload is not MessagePack: {_reason(error)}") from error
-    return _checked(cls, value, "MessagePack")
-
-
-def _checked(cls: type[Message], value: object, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InvalidRequest(f"a {cls.DESCRIPTOR.name} in {what} is an object with named fields")
-    return cast("dict[str, Any]", _json_able(cast("object", value), 0))
-
-
-def _json_able(value: object, depth: int) -> object:
-    """Return `value` with bytes as base64 text, as protobuf's JSON mapping writes them."""
-    if depth > MAX_DEPTH:
-        raise InvalidRequest(f"nested deeper than {MAX_DEPTH} levels")
-    if isinstance(value, dict):
-        items = cast("dict[object, object]", value).items()
-        return {str(key): _json_able(item, depth + 1) for key, item in items}
-    if isinstance(value, list | tuple):
-        return [_json_able(item, depth + 1) for item in cast("list[object]", value)]
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    raise InvalidRequest(f"a value of type {type(value).__name__} has no place in a message")
-
-
-def _from_fields(cls: type[MessageT], fields: dict[str, Any], *, lenient: bool) -> MessageT:
-    from google.protobuf import json_format
-
-    try:
-        return json_format.ParseDict(fields, cls(), ignore_unknown_fields=lenient)
-    except (json_format.ParseError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise InvalidRequest(f"not a {cls.DESCRIPTOR.name}: {_reason(error)}") from error
-
-
-def _plain(message: Message) -> dict[str, Any]:
-    """Return every field by name: bytes as bytes, numbers as numbers, unset fields without presence included."""
-    fields: dict[str, Any] = {}
-    for field in message.DESCRIPTOR.fields:
-        if field.has_presence and not message.HasField(field.name):
-            continue
-        value = getattr(message, field.name)
-        if field.message_type is None:
-            fields[field.name] = list(value) if field.is_repeated else value
-        elif field.message_type.GetOptions().map_entry:
-            fields[field.name] = dict(value)
-        elif field.is_repeated:
-            fields[field.name] = [_plain(item) for item in value]
-        else:
-            fields[field.name] = _plain(value)
-    return fields
 
 
 def _reason(error: BaseException) -> str:
