@@ -2,7 +2,19 @@
 
 import sys
 
-from measure import HANDLER, PEER, RELAY, Figures, Plan, facts, figure, load_average, measure, save
+from measure import (
+    HANDLER,
+    PEER,
+    PEER_COMMAND,
+    RELAY,
+    Figures,
+    Plan,
+    facts,
+    figure,
+    load_average,
+    measure,
+    save,
+)
 
 PLAN = Plan(rounds=3, unary=(16,), streams=(32,), seconds=2.0, starts=4)
 
@@ -20,7 +32,7 @@ def rows(figures: Figures) -> list[tuple[str, str, str, bool]]:
         return what, f"≤ {most:g} {unit}", f"{ours:.1f} {unit}", ours <= most
 
     return [
-        ratio("process start → subscribed and answering", "answered_ms", 0.35, PEER, "ms"),
+        ratio("process start → subscribed and answering", "answered_ms", 0.35, PEER_COMMAND, "ms"),
         limit("resident memory, ready", "rss_ready_mb", 40, "MB"),
         limit("resident memory after 1,000 requests", "rss_1000_mb", 48, "MB"),
         ratio("CPU per unary request, 16 in flight", "unary_16_cpu_us", 0.15, PEER, "µs"),

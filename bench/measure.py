@@ -24,13 +24,14 @@ from handler_testkit.nats import NatsServer, free_port, nats_server, server_bina
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 
-# Program → environment (see the Makefile) and module.
+# Program → environment (see the Makefile) and arguments of its interpreter.
 PROGRAMS = {
-    "chat-handler": ("handler", "chat_handler"),
-    "FastStream + httpx": ("peer", "peer_faststream"),
-    "stock httpx relay": ("peer", "peer_relay"),
+    "chat-handler": ("handler", ("-m", "chat_handler")),
+    "FastStream + httpx": ("peer", ("-m", "peer_faststream")),
+    "stock httpx relay": ("peer", ("-m", "peer_relay")),
+    "`faststream run`": ("peer", ("-m", "faststream", "run", "peer_faststream:app")),
 }
-HANDLER, PEER, RELAY = PROGRAMS
+HANDLER, PEER, RELAY, PEER_COMMAND = PROGRAMS
 VERSIONS = {"handler": ("nats-py", "protobuf", "msgspec", "uvloop"), "peer": ("faststream", "httpx")}
 
 STARTS = ("subscribed_ms", "answered_ms")
@@ -72,9 +73,9 @@ class Bench:
         assert load.stdout.readline() == b"polling\n"
         log = (ROOT / ".cache" / "bench.log").open("ab")
         spawned = time.monotonic_ns()
-        environment, module = PROGRAMS[program]
+        environment, arguments = PROGRAMS[program]
         process = subprocess.Popen(
-            [python(environment), "-m", module], env=self.environ, cwd=HERE, stdout=log, stderr=log
+            [python(environment), *arguments], env=self.environ, cwd=HERE, stdout=log, stderr=log
         )
         log.close()
         try:
@@ -158,12 +159,12 @@ def measure(plan: Plan) -> Figures:
 
     with bench() as running:
         for number in range(1, plan.rounds + 1):
-            for program in PROGRAMS:
+            for program in (HANDLER, PEER, RELAY):
                 tell(f"round {number} of {plan.rounds}: {program}")
                 note(program, running.round(program, plan))
             tell(f"round {number} of {plan.rounds}: starts")
             for _ in range(plan.starts):
-                for program in (HANDLER, PEER):
+                for program in (HANDLER, PEER, PEER_COMMAND):
                     note(program, start_only(running, program))
     tell("")
     print("\r", end="", file=sys.stderr)

@@ -2,7 +2,20 @@
 
 import time
 
-from measure import HANDLER, HERE, PEER, RELAY, Figures, Plan, facts, figure, load_average, measure, save
+from measure import (
+    HANDLER,
+    HERE,
+    PEER,
+    PEER_COMMAND,
+    RELAY,
+    Figures,
+    Plan,
+    facts,
+    figure,
+    load_average,
+    measure,
+    save,
+)
 
 PLAN = Plan(rounds=4, unary=(1, 16, 64), streams=(1, 32), seconds=2.0, starts=4)
 
@@ -38,6 +51,14 @@ def table(figures: Figures, plan: Plan, known: dict[str, object]) -> str:
         if all(figures.get(program, {}).get(name) for program in (HANDLER, PEER)):
             ratio = f"{figure(figures, HANDLER, name) / figure(figures, PEER, name):.2f}"
         lines.append(f"| {title} | {' | '.join(cells)} | {ratio} |")
+    answered = figure(figures, PEER_COMMAND, "answered_ms")
+    lines += [
+        "",
+        (
+            f"Started by {PEER_COMMAND}, as its documentation has it, the peer's first answer comes after {answered:.0f} ms; "
+            f"chat-handler ÷ that: {figure(figures, HANDLER, 'answered_ms') / answered:.2f}."
+        ),
+    ]
     versions = ", ".join(f"{name} {value}" for name, value in known.items() if name not in HARDWARE)
     lines += [
         "",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from handler_testkit.gguf import LlamaServer
 
 KNOWN = json.dumps({"grammar": 'root ::= "Grüße aus dem Strom ☃ STOP and more"', "stop": ["STOP"]})
-ENDLESS = json.dumps({"grammar": "root ::= [a-z]+"})
+ENDLESS = json.dumps({"grammar": "root ::= [a-z] root"})
 
 
 async def ask(stack: Stack, **fields: str | bool) -> ChatResponse | ErrorResponse:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import textwrap
 
 CODE = """
 import sys
+import textwrap
 {before}
 import handler_base.messaging
 import nats.aio.client
@@ -39,3 +41,26 @@ def test_where_that_machinery_is_loaded_already_it_is_used() -> None:
 
 def test_where_nats_is_loaded_already_nothing_changes() -> None:
     assert run("import nats") == "True"
+
+
+def test_the_pure_python_half_of_protobuf_waits_until_somebody_wants_it() -> None:
+    code = """
+        import sys
+        import handler_base.messaging
+        print("google.protobuf.internal.decoder" in sys.modules, type(sys.meta_path[0]).__name__)
+        from google.protobuf import json_format, text_format
+        from google.protobuf.internal import python_message
+        from handler_messages import ChatRequest
+        assert python_message.GeneratedProtocolMessageType
+        request = ChatRequest(message="hello")
+        assert json_format.MessageToDict(request) == {"message": "hello"}
+        assert str(request) == text_format.MessageToString(request)
+        import gc
+        assert gc.isenabled()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], check=True, capture_output=True, text=True, timeout=60
+    )
+    loaded, first_finder = done.stdout.split()
+    assert loaded == "False"
+    assert first_finder != "_Defer"
