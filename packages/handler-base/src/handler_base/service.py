@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PING_TIMEOUT = 0.5
+"""Longest way of a message through NATS to ourselves, in seconds; the probes have 0.8 s in all."""
+
 RETRY_MAX = 5.0
 """Longest wait between attempts to get something that is missing at start, in seconds."""
 
@@ -197,7 +200,7 @@ class Service:
             return missing
         missing += [c.problem for c in self._consumers if c.problem]
         try:
-            await self.connection.request_bytes(self._discovery.ping_subject, b"", timeout=2)
+            await self.connection.request_bytes(self._discovery.ping_subject, b"", timeout=PING_TIMEOUT)
         except HandlerError as error:
             missing.append(f"consumption: {error}")
         return missing
