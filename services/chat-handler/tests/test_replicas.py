@@ -87,6 +87,8 @@ async def test_200_questions_get_200_answers_though(stack: Stack, what: str) -> 
         # A server that goes down can pass an answer on to who listens and die before it stores it; the answer then
         # comes again under the same id (docs/decisions/0003-delivery.md).
         assert all(
-            (m.headers or {})["Nats-Msg-Id"] == f"chat-handler.{m.subject.split('.')[-1]}" for m in heard.all
+            (m.headers or {})["Nats-Msg-Id"] == f"chat-handler.u{number}.q{number}"
+            for m in heard.all
+            for number in [m.subject.removeprefix("ai.chat.response.q")]
         )
         assert len(heard.all) <= QUESTIONS + 2 * IN_FLIGHT

@@ -50,6 +50,16 @@ class HandlerError(Exception):
         self.message = message
 
 
+def unquoted(error: BaseException) -> str:
+    """Return what may be said of `error` in logs and statistics, which hold nothing that people wrote.
+
+    A refusal may quote the request, and the text of an error outside the tree may hold anything.
+    """
+    if isinstance(error, RequestError):
+        return error.type
+    return str(error) if isinstance(error, HandlerError) else type(error).__name__
+
+
 class ConfigError(HandlerError):
     """Settings are missing or wrong.
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from handler_base import telemetry
 from handler_base.config import Settings, help_text, load
-from handler_base.errors import ConfigError, HandlerError, InvalidRequest, MessagingError, ShuttingDown
+from handler_base.errors import ConfigError, HandlerError, MessagingError, ShuttingDown, unquoted
 from handler_base.health import HealthServer, HealthSettings
 from handler_base.messaging import wire
 from handler_base.messaging.cancellation import Cancellations
@@ -29,7 +29,7 @@ from handler_base.messaging.discovery import Discovery, EndpointStats
 from handler_base.messaging.durable import DurableConsumer
 from handler_base.messaging.settings import NatsSettings, WorkSettings
 from handler_base.messaging.streams import ensure_streams
-from handler_base.messaging.worker import Route, Worker
+from handler_base.messaging.worker import Route, Worker, may_receive
 from handler_base.telemetry import TelemetrySettings
 from handler_base.telemetry.logs import configure
 from handler_messages import CancelRequest
@@ -276,17 +276,17 @@ class Service:
         self._subscriptions.append(subscription)
 
     async def _cancel(self, message: RawMessage) -> None:
+        kind, request = wire.PROTOBUF, CancelRequest()
         try:
-            request = wire.decode(CancelRequest, message.data, wire.content_type(message.headers))
+            kind = wire.content_type(message.headers)
+            request = wire.decode(CancelRequest, message.data, kind)
         except HandlerError as error:
-            log.warning("unreadable cancel: %s", error, extra={"subject": message.subject})
-            request = CancelRequest()
+            log.warning("unreadable cancel: %s", unquoted(error), extra={"subject": message.subject})
         request_id = request.request_id or message.subject.rsplit(".", 1)[-1]
         stopped = self._cancellations.cancel(request_id, request.session_id, request.reason)
-        if message.reply:
+        if may_receive(message.reply):
             answer = CancelRequest(request_id=request_id, reason=f"stopped {stopped}")
-            with contextlib.suppress(MessagingError, InvalidRequest):
-                await self.connection.publish(message.reply, answer, kind=wire.content_type(message.headers))
+            await self.connection.publish(message.reply, answer, kind=kind)
 
     async def _finish_work(self) -> None:
         """Take no more, let what runs finish within the grace time, hand the rest back."""

@@ -31,6 +31,7 @@ class Context:
     Attributes:
         request_id: The request's id; made up when the caller gave none.
         session_id: The request's session, or "".
+        user_id: Who asks, or ""; certain for a subject that names the user, otherwise as the message says.
         response_subject: Where its sender asked for the result, checked; "" for the default.
         subject: Where the request came in.
         kind: Its content type; results go out in the same.
@@ -58,6 +59,7 @@ class Context:
         "response_subject",
         "session_id",
         "subject",
+        "user_id",
     )
 
     def __init__(
@@ -81,6 +83,7 @@ class Context:
         self.headers: Mapping[str, str] = headers or {}
         self.request_id = request_id
         self.session_id = session_id
+        self.user_id = ""
         self.response_subject = ""
         self.attempt = attempt
         self.durable = durable
@@ -182,15 +185,15 @@ def timeout_of(headers: Mapping[str, str] | None, default: float) -> float:
     Raises:
         InvalidRequest: If the header is not a number of milliseconds above zero.
     """
-    text = headers.get(TIMEOUT_HEADER) if headers else None
+    text = wire.header(headers, TIMEOUT_HEADER)
     if text is None:
         return default
     try:
-        seconds = int(text) / 1000
+        milliseconds = min(int(text), int(MAX_TIMEOUT * 1000))
     except ValueError:
-        seconds = 0.0
-    if seconds <= 0:
+        milliseconds = 0
+    if milliseconds <= 0:
         raise InvalidRequest(
             f"header {TIMEOUT_HEADER}: {text[:40]!r} is not a number of milliseconds above zero"
         )
-    return min(seconds, MAX_TIMEOUT)
+    return milliseconds / 1000

@@ -6,20 +6,30 @@ See `docs/decisions/0003-delivery.md` for the order of the steps and what a cras
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
+import re
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from handler_base import telemetry
-from handler_base.errors import INTERNAL, HandlerError, MessagingError, ShuttingDown, Stopped, TooLarge
+from handler_base.errors import (
+    INTERNAL,
+    HandlerError,
+    MessagingError,
+    ShuttingDown,
+    Stopped,
+    TooLarge,
+    unquoted,
+)
 from handler_base.messaging import wire
 from handler_base.messaging.connection import MSG_ID
 from handler_base.messaging.context import TIMEOUT_HEADER
 from handler_messages import subjects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from google.protobuf.message import Message
 
@@ -37,6 +47,13 @@ PROGRESS = b"+WPI"
 
 STORE_TRIES = 5
 """How often a result is offered to its stream before the request is handed back."""
+
+
+HEADER_BYTES = 32 * 1024
+"""Most that is kept of a dead letter's own headers; JetStream takes 64 KiB with ours."""
+
+# Field names of RFC 9110, section 5.1: what nats-py sends.
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 class Delivered(NamedTuple):
@@ -93,6 +110,7 @@ class DeliveryProcess:
         self._settings = settings
         self._service = service
         self._wall_clock = wall_clock
+        self._at_work: dict[str, asyncio.Event] = {}
 
     async def process(self, delivery: DeliveredMessage) -> None:
         """Work on one message and settle it. The top of a durable handler: no error gets past it."""
@@ -105,16 +123,17 @@ class DeliveryProcess:
             telemetry.record("handler.queue.wait", context.queue_wait, subject=self._route.subject.template)
         error: BaseException | None = None
         try:
-            await self._attempt(delivery)
-        except Exception as failed:  # noqa: BLE001 - the top of a handler
-            error = failed
-            if not isinstance(failed, HandlerError):
-                self._worker.log_bug(failed, context)
-            try:
-                await self._failed(delivery, failed)
-            except HandlerError as again:
-                log.error("handed back: %s", again, extra={"request_id": context.request_id})
-                await self.settle(delivery, nak(self._delay(meta.attempt)))
+            with self._worker.span(self._route, context) as span:
+                try:
+                    await self._attempt(delivery)
+                except Exception as failed:  # noqa: BLE001 - the top of a handler
+                    error = failed
+                    span.error(failed)
+                    self._worker.log_bug(failed, context)
+                    await self._settle_failed(delivery, failed)
+                finally:
+                    span.set("handler.request_id", context.request_id)
+                    span.set("handler.attempt", context.attempt)
         finally:
             self._worker.count(self._route, loop.time() - context.received, error)
 
@@ -122,16 +141,31 @@ class DeliveryProcess:
         route, context, meta = self._route, delivery.context, delivery.meta
         derived = f"{meta.stream}-{meta.sequence}"
         request = self._worker.open(route, delivery.raw, context, derived)
-        if (meta.attempt > 1 or context.request_id != derived) and await self._answered(delivery):
-            return
-        if meta.attempt > self._settings.max_attempts:
-            raise _Exhausted(f"delivered {meta.attempt} times and never finished")
-        # The caller's own deadline runs from when it published; ours must not eat the time a message waited patiently.
-        waited = context.queue_wait if TIMEOUT_HEADER in context.headers else 0.0
-        answer = await self._worker.perform(route, context, request, context.received - waited)
-        if answer is not None:
-            await self._publish(delivery, answer)
+        async with self._alone(self._result_id(context)):
+            if (meta.attempt > 1 or context.request_id != derived) and await self._answered(delivery):
+                return
+            if meta.attempt > self._settings.max_attempts:
+                raise _Exhausted(f"delivered {meta.attempt} times and never finished")
+            # The caller's own deadline runs from when it published; ours must not eat the time a message waited
+            # patiently.
+            own = wire.header(context.headers, TIMEOUT_HEADER) is not None
+            since = context.received - (context.queue_wait if own else 0.0)
+            answer = await self._worker.perform(route, context, request, since)
+            if answer is not None:
+                await self._publish(delivery, answer)
         await self.settle(delivery, ACK)
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, result_id: str) -> AsyncGenerator[None]:
+        """Let a second message for the same result wait for the first, so that it finds the answer."""
+        while (other := self._at_work.get(result_id)) is not None:
+            await other.wait()
+        done = self._at_work[result_id] = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._at_work[result_id]
+            done.set()
 
     async def _answered(self, delivery: DeliveredMessage) -> bool:
         """Whether the request has its result already; if so, it is settled and sent to where it was asked for."""
@@ -139,7 +173,7 @@ class DeliveryProcess:
         if route.response is None or not route.response.stream:
             return False
         subject = self._worker.response_subject(route, context, delivery.raw.subject)
-        stored = await self._stored(context, subject)
+        stored = await self._stored(context, subject) if subject else None
         if stored is None:
             return False
         log.info("answered before", extra={"request_id": context.request_id, "attempt": context.attempt})
@@ -155,11 +189,13 @@ class DeliveryProcess:
             return
         subject = self._worker.response_subject(route, context, delivery.raw.subject)
         payload, headers = self._worker.encode(answer, context)
-        try:
-            await self._record(context, subject, payload, headers)
-        except TooLarge as error:
-            payload, headers = self._worker.encode(wire.error_response(error, context.request_id), context)
-            await self._record(context, subject, payload, headers)
+        if subject:
+            try:
+                await self._record(context, subject, payload, headers)
+            except TooLarge as error:
+                answer = wire.error_response(error, context.request_id)
+                payload, headers = self._worker.encode(answer, context)
+                await self._record(context, subject, payload, headers)
         if context.response_subject not in {"", subject}:
             headers = {**(headers or {}), MSG_ID: self._result_id(context)}
             await self._connection.publish_bytes(context.response_subject, payload, headers)
@@ -197,6 +233,16 @@ class DeliveryProcess:
             return None
         return stored
 
+    async def _settle_failed(self, delivery: DeliveredMessage, error: Exception) -> None:
+        """Take a failure to its verdict; what cannot be said or buried now is handed back."""
+        context = delivery.context
+        try:
+            await self._failed(delivery, error)
+        except Exception as again:  # noqa: BLE001 - the top of a handler
+            self._worker.log_bug(again, context)
+            log.error("handed back: %s", unquoted(again), extra={"request_id": context.request_id})
+            await self.settle(delivery, nak(self._delay(context.attempt)))
+
     async def _failed(self, delivery: DeliveredMessage, error: Exception) -> None:
         context = delivery.context
         retryable = error.retryable if isinstance(error, HandlerError) else True
@@ -209,7 +255,7 @@ class DeliveryProcess:
                 "attempt %d failed, again in %.1f s: %s",
                 context.attempt,
                 delay,
-                error,
+                unquoted(error),
                 extra={"request_id": context.request_id},
             )
             await self.settle(delivery, nak(delay))
@@ -223,9 +269,12 @@ class DeliveryProcess:
         """Keep what cannot succeed in the dead-letter stream: original bytes, headers, reason, attempts."""
         raw, meta = delivery.raw, delivery.meta
         kind = error.type if isinstance(error, HandlerError) else INTERNAL
-        log.error("dead letter: %s", error, extra={"request_id": delivery.context.request_id, "type": kind})
-        headers = {k: v for k, v in (raw.headers or {}).items() if not k.startswith("Nats-")}
-        headers |= {
+        log.error(
+            "dead letter: %s",
+            unquoted(error),
+            extra={"request_id": delivery.context.request_id, "type": kind, "sequence": meta.sequence},
+        )
+        ours = {
             "Dead-Letter-Reason": _reason(error),
             "Dead-Letter-Type": kind,
             "Dead-Letter-Subject": raw.subject,
@@ -235,13 +284,19 @@ class DeliveryProcess:
         }
         subject = subjects.DEAD_LETTER.build(service=self._service)
         msg_id = f"{self._service}-{meta.stream}-{meta.sequence}-{meta.published:.9f}"
-        try:
-            await self._connection.store(subject, raw.data, msg_id=msg_id, headers=headers)
-        except TooLarge:
-            # The original filled the server's limit by itself; it stays in its stream under its sequence.
-            headers["Dead-Letter-Truncated"] = str(len(raw.data))
-            room = max(0, self._connection.max_payload - 8192)
-            await self._connection.store(subject, raw.data[:room], msg_id=msg_id, headers=headers)
+        kept = _sendable(raw.headers)
+        # The original may fill the server's limit by itself; it stays in its stream under its sequence.
+        cut = {**ours, "Dead-Letter-Truncated": str(len(raw.data))}
+        room = max(0, self._connection.max_payload - HEADER_BYTES - 8192)
+        forms = ((raw.data, kept | ours), (raw.data[:room], kept | cut), (b"", cut))
+        for number, (data, headers) in enumerate(forms, 1):
+            try:
+                await self._connection.store(subject, data, msg_id=msg_id, headers=headers)
+            except TooLarge:
+                if number == len(forms):
+                    raise
+            else:
+                return
 
     async def settle(self, delivery: DeliveredMessage, verdict: bytes) -> None:
         """Tell JetStream what became of a message; if that fails, it is delivered again and found answered."""
@@ -253,7 +308,9 @@ class DeliveryProcess:
             )
 
     def _result_id(self, context: Context) -> str:
-        return f"{self._service}.{context.request_id}"
+        # With the user in it: who guesses another's request id neither gets that answer nor keeps it from coming.
+        sender = f"{context.user_id}." if context.user_id else ""
+        return f"{self._service}.{sender}{context.request_id}"
 
     def _delay(self, attempt: int, asked: float | None = None) -> float:
         delay = min(self._settings.retry_delay_max, self._settings.retry_delay * 2 ** min(attempt - 1, 20))
@@ -269,6 +326,17 @@ class _Exhausted(HandlerError):
 def nak(delay: float) -> bytes:
     """Return the verdict that hands a message back for redelivery after `delay` seconds."""
     return b"-NAK" if delay <= 0 else b'-NAK {"delay": %d}' % int(delay * 1e9)
+
+
+def _sendable(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the headers of a message that can be sent once more; the server takes more than a client may send."""
+    kept: dict[str, str] = {}
+    room = HEADER_BYTES
+    for name, value in (headers or {}).items():
+        room -= len(name) + len(value.encode()) + 4
+        if room >= 0 and _HEADER_NAME.fullmatch(name) and not name.startswith("Nats-"):
+            kept[name] = value
+    return kept
 
 
 def _reason(error: Exception) -> str:

@@ -40,17 +40,24 @@ _KNOWN = {
 MessageT = TypeVar("MessageT", bound="Message")
 
 
+def header(headers: Mapping[str, str] | None, name: str) -> str | None:
+    """Return a header's value, or None. Clients differ in how they write the names of headers: any case counts."""
+    if not headers:
+        return None
+    value = headers.get(name)
+    if value is None:
+        lower = name.lower()
+        value = next((v for k, v in headers.items() if k.lower() == lower), None)
+    return value
+
+
 def content_type(headers: Mapping[str, str] | None) -> str:
     """Return the content type that `headers` ask for: `PROTOBUF`, `JSON` or `MSGPACK`.
 
     Raises:
         UnsupportedContent: If it is another one.
     """
-    if not headers:
-        return PROTOBUF
-    value = headers.get(HEADER)
-    if value is None:
-        value = next((v for k, v in headers.items() if k.lower() == "content-type"), "")
+    value = header(headers, HEADER) or ""
     known = _KNOWN.get(value) or _KNOWN.get(value.split(";", 1)[0].strip().lower())
     if known is None:
         raise UnsupportedContent(

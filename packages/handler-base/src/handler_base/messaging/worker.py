@@ -18,9 +18,8 @@ from handler_base.errors import (
     Forbidden,
     HandlerError,
     InvalidRequest,
-    MessagingError,
     Overloaded,
-    TooLarge,
+    unquoted,
 )
 from handler_base.messaging import wire
 from handler_base.messaging.connection import ERROR_TYPE
@@ -111,52 +110,48 @@ class Worker:
     async def serve(self, route: Route, raw: RawMessage) -> None:
         """Serve one request/reply message; never raises but for cancellation."""
         loop = asyncio.get_running_loop()
-        started = loop.time()
-        context = Context(self._connection, subject=raw.subject, headers=raw.headers, received=started)
-        replies = [raw.reply] if _may_receive(raw.reply) else []
+        context = Context(self._connection, subject=raw.subject, headers=raw.headers, received=loop.time())
         error: BaseException | None = None
-        answer: Message | None
         self._in_flight += 1
         self._idle.clear()
         try:
-            request = self.open(route, raw, context)
-            if self._in_flight > self._settings.max_in_flight:
-                raise Overloaded(
-                    f"{self._settings.max_in_flight} requests are at work already; try again later"
-                )
-            answer = await self.perform(route, context, request, started)
-        except HandlerError as known:
-            error = known
-            answer = wire.error_response(known, context.request_id)
-        except Exception as unknown:  # noqa: BLE001 - the top of a handler
-            error = unknown
-            self.log_bug(unknown, context)
-            answer = wire.error_response(unknown, context.request_id)
-        try:
-            if answer is not None:
-                await self._answer(route, raw, context, answer, replies)
+            with self.span(route, context) as span:
+                try:
+                    await self._serve(route, raw, context)
+                except Exception as failed:  # noqa: BLE001 - the top of a handler
+                    error = failed
+                    span.error(failed)
+                    self.log_bug(failed, context)
+                    await self._tell(route, raw, context, failed)
+                finally:
+                    span.set("handler.request_id", context.request_id)
         finally:
-            self.count(route, loop.time() - started, error)
+            self.count(route, loop.time() - context.received, error)
             self._in_flight -= 1
             if not self._in_flight:
                 self._idle.set()
 
-    async def _answer(
-        self, route: Route, raw: RawMessage, context: Context, answer: Message, replies: list[str]
-    ) -> None:
-        if context.response_subject:
-            replies.insert(0, context.response_subject)
-        if not replies and route.response is not None and context.request_id:
-            replies.append(self.response_subject(route, context, raw.subject))
-        for reply in replies:
-            try:
-                await self._connection.publish_bytes(reply, *self.encode(answer, context))
-            except TooLarge as large:
-                await self._connection.publish_bytes(
-                    reply, *self.encode(wire.error_response(large, context.request_id), context)
-                )
-            except MessagingError as failed:
-                log.error("an answer could not be sent: %s", failed, extra={"request_id": context.request_id})
+    async def _serve(self, route: Route, raw: RawMessage, context: Context) -> None:
+        request = self.open(route, raw, context)
+        if self._in_flight > self._settings.max_in_flight:
+            raise Overloaded(f"{self._settings.max_in_flight} requests are at work already; try again later")
+        answer = await self.perform(route, context, request, context.received)
+        if answer is not None:
+            await self._answer(route, raw, context, answer)
+
+    async def _tell(self, route: Route, raw: RawMessage, context: Context, error: Exception) -> None:
+        try:
+            await self._answer(route, raw, context, wire.error_response(error, context.request_id))
+        except HandlerError as failed:
+            log.error("an answer could not be sent: %s", unquoted(failed), extra=_about(context))
+
+    async def _answer(self, route: Route, raw: RawMessage, context: Context, answer: Message) -> None:
+        wanted = {context.response_subject, raw.reply if may_receive(raw.reply) else ""} - {""}
+        if not wanted and route.response is not None:
+            wanted = {self.response_subject(route, context, raw.subject)} - {""}
+        payload, headers = self.encode(answer, context)
+        for subject in wanted:
+            await self._connection.publish_bytes(subject, payload, headers)
 
     # -- shared steps ------------------------------------------------------------------------------------------
 
@@ -193,6 +188,7 @@ class Worker:
                         f"{name} {claimed[:64]!r} in the message contradicts {value!r} in the subject"
                     )
                 setattr(request, name, value)
+            context.user_id = str(getattr(request, "user_id", ""))
         except SubjectError as error:
             raise InvalidRequest(str(error)) from error
         return request
@@ -213,36 +209,38 @@ class Worker:
         expired = DeadlineExceeded(f"not done within its {timeout:g} s")
         self._cancellations.add(context)
         try:
-            if not telemetry.enabled():
-                return await context.run(route.handler(context, request), since + timeout, expired)
-            with telemetry.span(
-                f"{route.subject.template} process",
-                kind="consumer",
-                attributes={
-                    "messaging.system": "nats",
-                    "messaging.operation.type": "process",
-                    "messaging.destination.name": route.subject.template,
-                    "handler.request_id": context.request_id,
-                    "handler.attempt": context.attempt,
-                },
-                parent=telemetry.extract(context.headers),
-            ) as span:
-                try:
-                    return await context.run(route.handler(context, request), since + timeout, expired)
-                except HandlerError as error:
-                    span.error(error)
-                    raise
+            return await context.run(route.handler(context, request), since + timeout, expired)
         except BaseExceptionGroup as group:
             raise _first(group) from group
         finally:
             self._cancellations.discard(context)
 
+    def span(self, route: Route, context: Context) -> telemetry.Span:
+        """Return the span of one request, from its arrival to its answer: a child of its sender's."""
+        return telemetry.span(
+            f"{route.subject.template} process",
+            kind="consumer",
+            attributes={
+                "messaging.system": "nats",
+                "messaging.operation.type": "process",
+                "messaging.destination.name": route.subject.template,
+            },
+            parent=telemetry.extract(context.headers),
+        )
+
     def response_subject(self, route: Route, context: Context, subject: str) -> str:
-        """Return where the result goes by default, and where a durable one is recorded."""
+        """Return where the result goes by default, and where a durable one is recorded.
+
+        "" when there is no such place: the subject that the request came on holds an id that cannot be one.
+        """
         assert route.response is not None
-        ids = route.subject.parse(subject) if route.subject.names else {}
-        ids["request_id"] = context.request_id
-        return route.response.build(**{name: ids[name] for name in route.response.names})
+        ids = {"request_id": context.request_id}
+        try:
+            if set(route.response.names) - set(ids):
+                ids |= route.subject.parse(subject)
+            return route.response.build(**{name: ids[name] for name in route.response.names})
+        except SubjectError:
+            return ""
 
     def encode(self, answer: Message, context: Context) -> tuple[bytes, dict[str, str] | None]:
         """Return payload and headers of a result in the request's format."""
@@ -260,20 +258,21 @@ class Worker:
     def count(self, route: Route, seconds: float, error: BaseException | None) -> None:
         """Count one ended request in the statistics and metrics."""
         kind = "" if error is None else error.type if isinstance(error, HandlerError) else INTERNAL
-        route.stats.ended(seconds, f"{kind}: {error}" if error is not None else "")
+        said = "" if error is None else unquoted(error)
+        route.stats.ended(seconds, said if said == kind else f"{kind}: {said}")
         if telemetry.enabled():
             telemetry.record("handler.request.duration", seconds, subject=route.subject.template, error=kind)
             if kind:
                 telemetry.count("handler.request.errors", subject=route.subject.template, error=kind)
 
     def log_bug(self, error: BaseException, context: Context) -> None:
-        """Log an error outside the tree, with its stack: it is a defect of ours."""
-        log.error(
-            "unexpected %s",
-            type(error).__name__,
-            exc_info=error,
-            extra={"request_id": context.request_id, "subject": context.subject},
-        )
+        """Log an error outside the tree, with its stack: it is a defect of ours. Others are no news."""
+        if not isinstance(error, HandlerError):
+            log.error("unexpected %s", type(error).__name__, exc_info=error, extra=_about(context))
+
+
+def _about(context: Context) -> dict[str, str]:
+    return {"request_id": context.request_id, "subject": context.subject}
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -287,7 +286,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return found or group
 
 
-def _may_receive(reply: str) -> bool:
+def may_receive(reply: str) -> bool:
     """Whether a reply inbox may be answered; a hostile one could name a subject that a service consumes."""
     if not reply:
         return False
