@@ -23,6 +23,7 @@ ROOMS = [
     {"clients"},
     {"conversation"},
     {"service"},
+    {"process"},
 ]
 OWNERS = {
     "nats": "messaging",

@@ -1,25 +1,22 @@
 """The life of a service: declare handlers, start in any order, run, stop cleanly.
 
-def assemble(service: Service, settings: GreeterSettings) -> None:
+    service = Service("greeter", "1.0.0", settings)
     service.handle(subjects.CHAT_GREETING_REQUEST, greet, response=subjects.CHAT_GREETING_RESPONSE)
+    await service.run(stop)
 
-def main() -> None:
-    sys.exit(run("greeter", "1.0.0", GreeterSettings, assemble))
+`process.py` makes a process of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
-import signal
-import sys
 import uuid
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from handler_base import telemetry
-from handler_base.config import Settings, help_text, load
+from handler_base.config import Settings
 from handler_base.errors import ConfigError, HandlerError, MessagingError, ShuttingDown, unquoted
 from handler_base.health import HealthServer, HealthSettings
 from handler_base.messaging import wire
@@ -31,7 +28,6 @@ from handler_base.messaging.settings import NatsSettings, WorkSettings
 from handler_base.messaging.streams import ensure_streams
 from handler_base.messaging.worker import Route, Worker, may_receive
 from handler_base.telemetry import TelemetrySettings
-from handler_base.telemetry.logs import configure
 from handler_messages import CancelRequest
 from handler_messages.subjects import DEAD_LETTER, Delivery, Subject
 
@@ -47,6 +43,12 @@ log = logging.getLogger(__name__)
 
 PING_TIMEOUT = 0.5
 """Longest way of a message through NATS to ourselves, in seconds; the probes have 0.8 s in all."""
+
+DRAIN_TIMEOUT = 3.0
+"""Longest wait for NATS to stop sending when the service stops, in seconds."""
+
+HAND_BACK_TIMEOUT = 2.0
+"""Longest wait for what was told to stop, in seconds; what still runs then is cut off."""
 
 RETRY_MAX = 5.0
 """Longest wait between attempts to get something that is missing at start, in seconds."""
@@ -86,6 +88,8 @@ class Service:
         self._consumers: list[DurableConsumer] = []
         self._subscriptions: list[Subscription] = []
         self._missing: dict[str, str] = {"start": "starting"}
+        self._patience: asyncio.Timeout | None = None
+        self._hurried = False
         self._instance = uuid.uuid4().hex[:22]
         self._discovery = Discovery(
             self.connection,
@@ -185,10 +189,20 @@ class Service:
                 log.info("stopping")
                 starting.cancel()
                 await self._finish_work()
+                # Whatever waits for a server that is away would keep the process for as long.
+                raise _Finished
         except BaseExceptionGroup as group:
-            raise next((e for e in group.exceptions if isinstance(e, ConfigError)), group) from None
+            _, failed = group.split(_Finished)
+            if failed is not None:
+                raise next((e for e in failed.exceptions if isinstance(e, ConfigError)), failed) from None
         finally:
             await self._close()
+
+    def hurry(self) -> None:
+        """End the grace time now: for a second signal, or a person who presses Ctrl-C again."""
+        self._hurried = True
+        if self._patience is not None:
+            self._patience.reschedule(asyncio.get_running_loop().time())
 
     async def missing(self) -> Sequence[str]:
         """Name what keeps the service from its work; empty when it is ready."""
@@ -290,25 +304,34 @@ class Service:
 
     async def _finish_work(self) -> None:
         """Take no more, let what runs finish within the grace time, hand the rest back."""
-        grace = self._settings.work.grace
-        if self.connection.connected:
-            await asyncio.gather(
-                *(consumer.stop() for consumer in self._consumers),
-                *(subscription.drain() for subscription in self._subscriptions),
-            )
-        else:
-            await asyncio.gather(*(consumer.stop() for consumer in self._consumers))
         try:
-            async with asyncio.timeout(grace):
+            async with asyncio.timeout(DRAIN_TIMEOUT):
+                await asyncio.gather(
+                    *(consumer.stop() for consumer in self._consumers),
+                    *(subscription.drain() for subscription in self._subscriptions),
+                )
+        except TimeoutError:
+            log.warning("NATS does not answer; what it has sent meanwhile is lost or delivered again")
+        if await self._graced():
+            return
+        left = self._cancellations.close(ShuttingDown("the service stops; send the request again"))
+        log.warning("%d requests are handed back", left, extra={"grace": self._settings.work.grace})
+        try:
+            async with asyncio.timeout(HAND_BACK_TIMEOUT):
                 await self._idle()
         except TimeoutError:
-            left = self._cancellations.active()
-            log.warning("%d requests are handed back after %.0f s of grace", len(left), grace)
-            for context in left:
-                context.stop(ShuttingDown("the service stops; send the request again"))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(2):
-                    await self._idle()
+            log.warning("%d requests are cut off", self.in_flight)
+
+    async def _graced(self) -> bool:
+        """Wait until nothing is at work; False if the grace time ended before."""
+        try:
+            async with asyncio.timeout(0 if self._hurried else self._settings.work.grace) as self._patience:
+                await self._idle()
+        except TimeoutError:
+            return False
+        finally:
+            self._patience = None
+        return True
 
     async def _idle(self) -> None:
         await self._worker.idle()
@@ -327,69 +350,5 @@ class Service:
         log.info("stopped")
 
 
-SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
-
-
-def run(
-    name: str,
-    version: str,
-    settings: type[SettingsT],
-    assemble: Callable[[Service, SettingsT], None],
-    *,
-    description: str = "",
-    arguments: Sequence[str] | None = None,
-) -> int:
-    """Run a service as a process: `--help`, `--version`, settings from the environment, signals.
-
-    Returns:
-        The exit status: 0 after SIGTERM or SIGINT, 2 when the settings are wrong.
-    """
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments:
-        return _answer(name, version, settings, description, arguments)
-    try:
-        values = load(settings)
-        configure(values.telemetry.log_level, values.telemetry.log_format, name)
-        telemetry.setup(name, version)
-        service = Service(name, version, values, description=description)
-        assemble(service, values)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_until_signal(service))
-    except ConfigError as error:
-        sys.stderr.write("".join(f"{name}: {problem}\n" for problem in error.problems))
-        sys.stderr.write(f"{name}: see `{name} --help` for every setting\n")
-        return 2
-    return 0
-
-
-def _answer(
-    name: str, version: str, settings: type[ServiceSettings], description: str, arguments: Sequence[str]
-) -> int:
-    if list(arguments) == ["--version"]:
-        sys.stdout.write(f"{name} {version}\n")
-        return 0
-    if list(arguments) in (["--help"], ["-h"]):
-        sys.stdout.write(
-            f"{name} {version}: {description}\n\nSettings, from the environment:\n{help_text(settings)}\n"
-        )
-        return 0
-    sys.stderr.write(
-        f"{name}: unknown arguments {' '.join(arguments)}; it takes its settings from the environment\n"
-    )
-    return 2
-
-
-async def _until_signal(service: Service) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await service.run(stop)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:  # Windows
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
+class _Finished(Exception):
+    """The work is done: end whatever else runs."""

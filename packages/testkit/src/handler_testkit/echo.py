@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from handler_base.config import Settings, env
 from handler_base.errors import UpstreamUnavailable
-from handler_base.service import Service, ServiceSettings, run
+from handler_base.process import run
+from handler_base.service import Service, ServiceSettings
 from handler_messages import ChatRequest, ChatResponse, subjects
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from chat_handler import __doc__ as description, __version__
 from chat_handler.answer import Answerer
@@ -17,8 +18,11 @@ from handler_base.conversation.history import History
 from handler_base.conversation.retrieval import Retrieval
 from handler_base.http import HttpPool
 from handler_base.messaging.keyvalue import KeyValue
-from handler_base.service import Service, run
+from handler_base.process import run
 from handler_messages import subjects
+
+if TYPE_CHECKING:
+    from handler_base.service import Service
 
 
 def assemble(service: Service, settings: ChatSettings) -> None:

@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from handler_base.errors import Cancelled
+from handler_base.errors import Cancelled, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,7 @@ class Cancellations:
         self._clock = clock
         self._active: dict[int, Context] = {}
         self._early: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._closed: Stopped | None = None
 
     def __len__(self) -> int:
         return len(self._active)
@@ -40,7 +41,10 @@ class Cancellations:
 
         Raises:
             Cancelled: If it was cancelled before it came.
+            Stopped: The reason given to `close`.
         """
+        if self._closed is not None:
+            raise self._closed
         early = self._early.get(context.request_id)
         if early is not None and self._clock() - early[0] <= REMEMBER_SECONDS:
             raise cancelled(early[1])
@@ -69,9 +73,14 @@ class Cancellations:
                 self._early.popitem(last=False)
         return stopped
 
-    def active(self) -> list[Context]:
-        """Return what is at work now."""
-        return list(self._active.values())
+    def close(self, reason: Stopped) -> int:
+        """Stop all that runs, and whatever comes from now on.
+
+        Returns:
+            How many were told to stop.
+        """
+        self._closed = reason
+        return sum(context.stop(reason) for context in list(self._active.values()))
 
 
 def cancelled(reason: str) -> Cancelled:
