@@ -17,6 +17,7 @@ from handler_base.messaging.options import Backoff
 from handler_base.messaging.settings import NatsSettings
 from handler_testkit.nats import NatsServer, free_port, nats_server
 from handler_testkit.services import Client, until
+from handler_testkit.sockets import tcp_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -50,16 +51,15 @@ class Reconnects:
 
 
 @contextlib.asynccontextmanager
-async def accepting(port: int = 0) -> AsyncIterator[tuple[int, list[float]]]:
+async def accepting() -> AsyncIterator[tuple[int, list[float]]]:
     """A listener that hangs up on everybody; yields its port and the times of the calls."""
     calls: list[float] = []
 
-    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def hang_up(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
         calls.append(asyncio.get_running_loop().time())
-        writer.close()
 
-    async with await asyncio.start_server(hang_up, "127.0.0.1", port) as server:
-        yield server.sockets[0].getsockname()[1], calls
+    async with tcp_server(hang_up) as port:
+        yield port, calls
 
 
 # -- connecting ------------------------------------------------------------------------------------------------
@@ -122,10 +122,8 @@ async def test_what_is_no_usable_server_is_said_in_words(greeting: bytes, reason
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
         await done.wait()
-        writer.close()
 
-    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with tcp_server(greet) as port:
         client = Client(f"nats://127.0.0.1:{port}", NATS_CONNECT_TIMEOUT="0.2")
         connecting = asyncio.create_task(client.connection.connect())
         await until(lambda: client.connection.status().last_error)
@@ -351,15 +349,14 @@ async def test_a_server_that_takes_us_and_throws_us_out_is_not_hammered(
         while await reader.readline() not in {b"PING\r\n", b""}:
             pass
         writer.write(b"PONG\r\n-ERR 'No Reason'\r\n")
-        writer.close()
 
     monkeypatch.setattr(Backoff, "wait", wait)
-    async with await asyncio.start_server(throw_out, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with tcp_server(throw_out) as port:
         client = Client(f"nats://127.0.0.1:{port}", NATS_RECONNECT_WAIT_MAX="60")
         await client.connection.connect()
         await until(lambda: len(rounds) >= 6)
-        await client.connection.close()
+        with contextlib.suppress(MessagingError):  # thrown out while it flushes
+            await client.connection.close()
     assert rounds[:6] == [1, 2, 3, 4, 5, 6]
 
 
@@ -757,15 +754,13 @@ async def test_a_server_that_makes_no_sense_is_left_and_tried_again(line: bytes)
         nonlocal calls
         calls += 1
         writer.write(b'INFO {"max_payload":1024}\r\n')
-        with contextlib.suppress(ConnectionError):
-            while await reader.readline() not in {b"PING\r\n", b""}:
-                pass
-            writer.write(b"PONG\r\n+OK\r\n" + (line if calls == 1 else b""))
-            await done.wait()
-        writer.close()
+        while await reader.readline() not in {b"PING\r\n", b""}:
+            pass
+        writer.write(b"PONG\r\n+OK\r\n" + (line if calls == 1 else b""))
+        await done.wait()
 
-    async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
-        client = Client(f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with tcp_server(babble) as port:
+        client = Client(f"nats://127.0.0.1:{port}")
         await client.connection.connect()
         await until(lambda: calls == 2 and client.connection.connected)
         done.set()

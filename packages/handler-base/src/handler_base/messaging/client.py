@@ -10,7 +10,6 @@ are used here and nowhere else: after an upgrade of nats-py, read this file firs
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -156,6 +155,11 @@ class Client(nats_client.Client):
         # Subscriptions are renewed by themselves, and the PONGs of old PINGs would be taken for those of new ones.
         self._pending = [command for command in self._pending if command.startswith((b"PUB ", b"HPUB "))]
         self._pending_data_size = sum(map(len, self._pending))
+        for pong in self._pongs:
+            if not pong.done():
+                pong.set_exception(nats.errors.StaleConnectionError())
+                pong.exception()  # nobody may be waiting for it
+        self._pongs = []
         await super()._attempt_reconnect()
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
@@ -172,8 +176,11 @@ class Client(nats_client.Client):
             async with asyncio.timeout(timeout):
                 await self.close()
         except TimeoutError:
-            assert isinstance(self._transport, _Transport)
-            await self._transport.abort()
+            pass
+        finally:
+            # nats-py leaves the socket open when it was cancelled while it gave up an attempt.
+            if isinstance(self._transport, _Transport):
+                await self._transport.abort()
 
     def _discard(self) -> None:
         self._pending = []
@@ -284,15 +291,20 @@ class _Transport(TcpTransport):
         return next(filter(None, map(_refusal, unread.split(_CRLF))), None)
 
     async def wait_closed(self) -> None:
-        """Wait until it is closed; it may have been broken before."""
-        with contextlib.suppress(OSError):
-            await super().wait_closed()
+        """Wait until it is closed; it may have been broken before.
+
+        A task of its own waits, since a cancelled `StreamWriter.wait_closed` makes every later one fail.
+        """
+        if self._io_writer is not None:
+            waiting = asyncio.ensure_future(self._io_writer.wait_closed())
+            waiting.add_done_callback(lambda task: task.cancelled() or task.exception())
+            await asyncio.wait([waiting])
 
     async def abort(self) -> None:
         """Close at once; what is not sent is lost."""
-        assert self._io_writer is not None
-        self._io_writer.transport.abort()
-        await self.wait_closed()
+        if self._io_writer is not None:
+            self._io_writer.transport.abort()
+            await self.wait_closed()
 
     def close(self) -> None:
         """Close; a peer that reads nothing would keep nats-py waiting for ever."""
