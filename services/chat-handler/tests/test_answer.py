@@ -307,6 +307,7 @@ async def test_a_durable_question_is_retried_and_its_second_attempt_starts_at_in
         ({"message": ""}, "invalid_request"),
         ({"message": "  \n "}, "invalid_request"),
         ({"message": "x" * 40_000}, "too_large"),
+        ({"system_prompt": "x" * 10_000}, "too_large"),
         ({"top_k": -1}, "invalid_request"),
         ({"top_k": 10_000}, None),
     ],

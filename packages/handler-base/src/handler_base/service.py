@@ -29,7 +29,7 @@ from handler_base.messaging.streams import ensure_streams
 from handler_base.messaging.worker import Route, Worker, may_receive
 from handler_base.telemetry import TelemetrySettings
 from handler_messages import CancelRequest
-from handler_messages.subjects import DEAD_LETTER, Delivery, Subject
+from handler_messages.subjects import DEAD_LETTER, MAX_TOKEN_BYTES, Delivery, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -297,6 +297,8 @@ class Service:
         except HandlerError as error:
             log.warning("unreadable cancel: %s", unquoted(error), extra={"subject": message.subject})
         request_id = request.request_id or message.subject.rsplit(".", 1)[-1]
+        if len(request_id) > MAX_TOKEN_BYTES:
+            return  # no request has such an id
         stopped = self._cancellations.cancel(request_id, request.session_id, request.reason)
         if may_receive(message.reply):
             answer = CancelRequest(request_id=request_id, reason=f"stopped {stopped}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from typing import Any, cast
 
 import pytest
@@ -144,3 +145,15 @@ def test_an_early_cancel_is_forgotten_after_its_time_and_when_there_are_too_many
     for number in range(REMEMBERED):
         cancellations.cancel(f"later-{number}")
     cancellations.add(context(request_id="first"))
+
+
+def test_long_reasons_of_early_cancels_take_no_memory() -> None:
+    cancellations = Cancellations()
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            cancellations.cancel(f"r{number}", reason=f"{number}" * 100_000)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000

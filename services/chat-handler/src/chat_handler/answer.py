@@ -7,8 +7,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from chat_handler.stream import ChunkStream
+from handler_base import telemetry
 from handler_base.conversation.prompt import build_prompt
-from handler_base.errors import InvalidRequest, MessagingError, TooLarge, UpstreamError
+from handler_base.errors import InvalidRequest, MessagingError, Overloaded, TooLarge, UpstreamError
 from handler_base.messaging import wire
 from handler_messages import ChatRequest, ChatResponse, DocumentSource
 
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 SAVE_TIMEOUT = 3.0
 """Longest wait for the history to be written, in seconds."""
+
+RESERVE = 0.5
+"""What speech and history leave of a deadline, in seconds, so that the answer itself is not lost with them."""
 
 ENVELOPE_BYTES = 8192
 """Room kept in a NATS message for headers and for what is not measured."""
@@ -69,7 +73,7 @@ class Answerer:
             if found:
                 _cite(response, found, prompt.used)
             await self._complete(context, request, response, prompt.messages, stream if streaming else None)
-        await self._remember(request, question, response)
+        await self._remember(request, question, response, min(SAVE_TIMEOUT, _left(context)))
         if _chosen(request, "enable_tts", self._settings.answer.speech):
             await self._speak(context, request, response)
         response.timings["total"] = _since(context)
@@ -82,6 +86,11 @@ class Answerer:
         limit = self._settings.answer.max_question_chars
         if len(question) > limit:
             raise TooLarge(f"the question has {len(question)} characters; {limit} are accepted")
+        limit = self._settings.answer.max_system_prompt_chars
+        if len(request.system_prompt) > limit:
+            raise TooLarge(
+                f"the system prompt has {len(request.system_prompt)} characters; {limit} are accepted"
+            )
         if request.top_k < 0:
             raise InvalidRequest(f"top_k is {request.top_k}; it is a number of passages, 0 for the default")
         return question
@@ -138,29 +147,37 @@ class Answerer:
         if stream is None:
             completion = await self._llm.complete(messages, model=model, max_tokens=max_tokens)
         else:
-            async with self._llm.stream(messages, model=model, max_tokens=max_tokens) as completion:
-                try:
+            completion = self._llm.stream(messages, model=model, max_tokens=max_tokens)
+            try:
+                async with completion:
                     async for piece in completion:
                         if "first_token" not in response.timings:
                             response.timings["first_token"] = _since(context)
+                            telemetry.record("handler.first_token", response.timings["first_token"])
                         await stream.send(piece)
-                except asyncio.CancelledError:
-                    await self._remember_partial(context, request, completion)
-                    raise
+            except asyncio.CancelledError:
+                await self._remember_partial(context, request, completion)
+                raise
         response.timings["llm"] = loop.time() - started
         response.response = completion.text
         response.model = completion.model
         response.finish_reason = completion.finish_reason
         response.prompt_tokens = completion.prompt_tokens
         response.completion_tokens = completion.completion_tokens
+        if telemetry.enabled():
+            telemetry.record("handler.llm.duration", response.timings["llm"])
+            telemetry.count("handler.tokens", completion.prompt_tokens, kind="prompt")
+            telemetry.count("handler.tokens", completion.completion_tokens, kind="completion")
         if completion.warning:
             response.warnings.append(completion.warning)
 
-    async def _remember(self, request: ChatRequest, question: str, response: ChatResponse) -> None:
+    async def _remember(
+        self, request: ChatRequest, question: str, response: ChatResponse, seconds: float
+    ) -> None:
         if not (request.user_id or request.session_id):
             return
         try:
-            async with asyncio.timeout(SAVE_TIMEOUT):
+            async with asyncio.timeout(seconds):
                 await self._history.append(
                     request.user_id,
                     request.session_id,
@@ -170,7 +187,7 @@ class Answerer:
                     interrupted=response.finish_reason == "interrupted",
                 )
         except (MessagingError, TimeoutError) as error:
-            response.warnings.append(f"the conversation was not saved: {error or 'no answer in time'}")
+            response.warnings.append(f"the conversation was not saved: {str(error) or 'no answer in time'}")
 
     async def _remember_partial(self, context: Context, request: ChatRequest, completion: Completion) -> None:
         """Keep what the person has seen of a cancelled answer; a handed-back request starts anew."""
@@ -180,7 +197,7 @@ class Answerer:
         spoken = ChatResponse(
             request_id=context.request_id, response=completion.text, finish_reason="interrupted"
         )
-        await self._remember(request, self._question(request), spoken)
+        await self._remember(request, self._question(request), spoken, SAVE_TIMEOUT)
         for warning in spoken.warnings:
             log.warning("%s", warning, extra={"request_id": context.request_id})
 
@@ -188,11 +205,12 @@ class Answerer:
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
-            speech = await self._tts.synthesize(
-                response.response, speaker=request.speaker, language=request.language
-            )
-        except UpstreamError as error:
-            response.warnings.append(f"the answer is not spoken: {error}")
+            async with asyncio.timeout(_left(context)):
+                speech = await self._tts.synthesize(
+                    response.response, speaker=request.speaker, language=request.language
+                )
+        except (UpstreamError, Overloaded, TimeoutError) as error:
+            response.warnings.append(f"the answer is not spoken: {str(error) or 'no time is left for it'}")
             return
         finally:
             response.timings["speech"] = loop.time() - started
@@ -221,6 +239,10 @@ def _cite(response: ChatResponse, found: Retrieved, used: int) -> None:
 
 def _chosen(request: ChatRequest, field: str, default: bool) -> bool:
     return bool(getattr(request, field)) if request.HasField(field) else default  # pyright: ignore[reportArgumentType]
+
+
+def _left(context: Context) -> float:
+    return max(0.0, context.remaining - RESERVE)
 
 
 def _since(context: Context) -> float:

@@ -25,6 +25,9 @@ class AnswerSettings(Settings, frozen=True, kw_only=True):
     max_question_chars: Annotated[
         int, env("MAX_QUESTION_CHARS", help="longest question accepted, in characters", ge=1)
     ] = 32_000
+    max_system_prompt_chars: Annotated[
+        int, env("MAX_SYSTEM_PROMPT_CHARS", help="longest system_prompt accepted, in characters", ge=0)
+    ] = 8_000
     premium_model: Annotated[str, env("PREMIUM_LLM_MODEL", help="model for premium users")] = ""
     premium_max_tokens: Annotated[
         int, env("PREMIUM_LLM_MAX_TOKENS", help="longest answer for premium users; 0: as for others", ge=0)

@@ -10,6 +10,7 @@ import msgspec
 
 from handler_base.clients.llm import ChatMessage
 from handler_base.conversation.prompt import one_line
+from handler_base.errors import MessagingError
 from handler_base.messaging.keyvalue import Conflict, key_of
 from handler_messages import GreetingRequest, GreetingResponse, LoginEvent
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from handler_base.messaging.keyvalue import KeyValue, Value
 
 GREETING_TOKENS = 80
+"""Longest greeting, in tokens."""
+
+CONFLICT_TRIES = 8
+"""How often a profile is written that somebody else changes at the same time."""
+
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])\s+|(?<=[。！？])")  # noqa: RUF001
 
 
@@ -57,7 +63,7 @@ class People:
         key = key_of("user", event.user_id)
         seen = event.timestamp or int(time.time())
         profile = msgspec.msgpack.encode(Profile(event.username, event.nickname, event.premium, seen))
-        while True:
+        for _ in range(CONFLICT_TRIES):
             value = await self._profiles.get(key)
             known = _decode(value)
             if known is not None and known.seen > seen:
@@ -67,6 +73,7 @@ class People:
             except Conflict:
                 continue  # another login of the same person at the same time
             return
+        raise MessagingError("the profile changes too fast to be written")
 
     async def greet(self, context: Context, request: GreetingRequest) -> GreetingResponse:
         """Greet a person by nickname in one or two sentences.

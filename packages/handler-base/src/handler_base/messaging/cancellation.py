@@ -20,6 +20,10 @@ REMEMBER_SECONDS = 600.0
 """How long they are kept."""
 
 
+MAX_REASON = 200
+"""How much of a reason is repeated, in characters."""
+
+
 class Cancellations:
     """The requests at work in this process, by request id and by session id.
 
@@ -67,7 +71,7 @@ class Cancellations:
             ):
                 stopped += context.stop(cancelled(reason))
         if request_id and not stopped:
-            self._early[request_id] = (self._clock(), reason)
+            self._early[request_id] = (self._clock(), reason[:MAX_REASON])
             self._early.move_to_end(request_id)
             while len(self._early) > REMEMBERED:
                 self._early.popitem(last=False)
@@ -85,4 +89,4 @@ class Cancellations:
 
 def cancelled(reason: str) -> Cancelled:
     """Say that the caller cancelled, and why when it said so."""
-    return Cancelled(f"cancelled: {reason[:200]}" if reason else "cancelled by its caller")
+    return Cancelled(f"cancelled: {reason[:MAX_REASON]}" if reason else "cancelled by its caller")

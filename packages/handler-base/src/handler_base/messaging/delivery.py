@@ -92,7 +92,17 @@ class DeliveredMessage:
 
 
 class DeliveryProcess:
-    """Takes the messages of one route through the steps."""
+    """Takes the messages of one route through the steps.
+
+    Args:
+        connection: Where results and verdicts go.
+        worker: Runs the handlers.
+        route: The handler.
+        settings: Limits and patience.
+        service: What results and dead letters are called after.
+        doubted: Called when NATS did not do its part, so that streams are looked after.
+        wall_clock: Unix time in seconds.
+    """
 
     def __init__(
         self,
@@ -102,6 +112,7 @@ class DeliveryProcess:
         settings: WorkSettings,
         *,
         service: str,
+        doubted: Callable[[], None],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._connection = connection
@@ -109,6 +120,7 @@ class DeliveryProcess:
         self._route = route
         self._settings = settings
         self._service = service
+        self._doubted = doubted
         self._wall_clock = wall_clock
         self._at_work: dict[str, asyncio.Event] = {}
 
@@ -235,13 +247,16 @@ class DeliveryProcess:
 
     async def _settle_failed(self, delivery: DeliveredMessage, error: Exception) -> None:
         """Take a failure to its verdict; what cannot be said or buried now is handed back."""
-        context = delivery.context
+        context, problems = delivery.context, [error]
         try:
             await self._failed(delivery, error)
         except Exception as again:  # noqa: BLE001 - the top of a handler
+            problems.append(again)
             self._worker.log_bug(again, context)
             log.error("handed back: %s", unquoted(again), extra={"request_id": context.request_id})
             await self.settle(delivery, nak(self._delay(context.attempt)))
+        if any(isinstance(problem, MessagingError) for problem in problems):
+            self._doubted()
 
     async def _failed(self, delivery: DeliveredMessage, error: Exception) -> None:
         context = delivery.context

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import nats.errors
@@ -21,6 +21,7 @@ from handler_base.messaging.context import Context
 from handler_base.messaging.delivery import PROGRESS, Delivered, DeliveredMessage, DeliveryProcess, nak
 from handler_base.messaging.reasons import describe
 from handler_base.messaging.streams import RESPONSES_MAX_AGE, ensure_streams
+from handler_messages.subjects import DEAD_LETTER
 
 if TYPE_CHECKING:
     from handler_base.messaging.connection import Connection
@@ -51,16 +52,18 @@ class DurableConsumer:
         durable: str,
     ) -> None:
         self._connection = connection
-        self._process = DeliveryProcess(connection, worker, route, settings, service=service)
+        self._process = DeliveryProcess(
+            connection, worker, route, settings, service=service, doubted=self._look_again
+        )
         self._route = route
         self._settings = settings
         self._durable = durable
         self._work: dict[str, DeliveredMessage] = {}
         self._outstanding = 0
         self._generation = 0
-        self._ack_wait = settings.ack_wait
         self._heard = 0.0
         self._bound = False
+        self._refused = ""
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
@@ -97,7 +100,7 @@ class DurableConsumer:
                     if self.problem != error.message:
                         log.warning("%s: %s", self._route.subject.template, error)
                     self.problem = error.message
-                    self._bound = False
+                    self._bound, self._refused = False, ""
                     failures += 1
                     await self._wait(min(10.0, 0.2 * 2 ** min(failures, 8)) * random.uniform(0.5, 1))
             await self._idle.wait()
@@ -115,65 +118,79 @@ class DurableConsumer:
         """Wait until nothing is at work."""
         await self._idle.wait()
 
+    def _look_again(self) -> None:
+        """Make sure of streams and consumer before more is pulled: one of them may be gone."""
+        self._bound = False
+        self._wake.set()
+
     async def _bind(self) -> None:
         from nats.js import api
         from nats.js.errors import NotFoundError
 
-        stream = self._route.subject.stream
+        route, settings = self._route, self._settings
+        stream = route.subject.stream
+        needed = {stream, DEAD_LETTER.stream, route.response.stream if route.response else ""} - {""}
         js = self._connection.jetstream
-        await ensure_streams(js, [stream])
+        await ensure_streams(js, sorted(needed))
+        ours: dict[str, Any] = {
+            "ack_wait": settings.ack_wait,
+            # Attempts are counted here: at the server's limit a message would stay behind, unseen.
+            "max_deliver": -1,
+            "max_ack_pending": max(1000, 4 * settings.durable_in_flight),
+        }
         try:
             try:
-                info = await js.consumer_info(stream, self._durable)
+                config: Any = (await js.consumer_info(stream, self._durable)).config
             except NotFoundError:
                 # What is older than the results we keep could be answered a second time.
                 start = datetime.now(UTC) - timedelta(seconds=RESPONSES_MAX_AGE)
-                info = await js.add_consumer(
-                    stream,
-                    api.ConsumerConfig(
-                        durable_name=self._durable,
-                        filter_subject=self._route.subject.wildcard,
-                        ack_policy=api.AckPolicy.EXPLICIT,
-                        ack_wait=self._settings.ack_wait,
-                        # Attempts are counted here: at the server's limit a message would stay behind, unseen.
-                        max_deliver=-1,
-                        max_ack_pending=max(1000, 4 * self._settings.durable_in_flight),
-                        deliver_policy=api.DeliverPolicy.BY_START_TIME,
-                        opt_start_time=start,
-                    ),
+                config = api.ConsumerConfig(
+                    durable_name=self._durable,
+                    filter_subject=route.subject.wildcard,
+                    ack_policy=api.AckPolicy.EXPLICIT,
+                    deliver_policy=api.DeliverPolicy.BY_START_TIME,
+                    opt_start_time=start,
                 )
+            if any(getattr(config, name) != value for name, value in ours.items()):
+                await js.add_consumer(stream, config.evolve(**ours))
         except nats.errors.Error as error:
             raise MessagingError(
                 f"consumer {self._durable} on {stream} cannot be made ready: {describe(error)}"
             ) from error
-        self._ack_wait = (
-            float(info.config.ack_wait or self._settings.ack_wait) if info.config else self._ack_wait
-        )
         self._bound = True
-        self._outstanding = 0
         self.problem = ""
 
     async def _pull(self) -> None:
         """Ask for as many messages as there are free slots when none are on order, then wait for a change."""
-        free = self._settings.durable_in_flight - len(self._work) - self._outstanding
+        free = self._settings.durable_in_flight - len(self._work)
         if self._outstanding == 0 and free > 0:
-            self._generation += 1
-            self._outstanding = free
-            self._heard = asyncio.get_running_loop().time()
-            order = {
-                "batch": free,
-                "expires": int(PULL_EXPIRES * 1e9),
-                "idle_heartbeat": int(PULL_HEARTBEAT * 1e9),
-            }
+            await self._order(free)
+        await self._wait(PULL_HEARTBEAT)
+        if self._refused:
+            raise MessagingError(f"consumer {self._durable} gives nothing: {self._refused}")
+        silent = asyncio.get_running_loop().time() - self._heard
+        if self._outstanding and silent > 2.5 * PULL_HEARTBEAT and not self._stopping.is_set():
+            self._outstanding = 0
+            raise MessagingError(f"no sign of consumer {self._durable} for {silent:.0f} s")
+
+    async def _order(self, batch: int) -> None:
+        self._generation += 1
+        self._outstanding = batch
+        self._heard = asyncio.get_running_loop().time()
+        order = {
+            "batch": batch,
+            "expires": int(PULL_EXPIRES * 1e9),
+            "idle_heartbeat": int(PULL_HEARTBEAT * 1e9),
+        }
+        try:
             await self._connection.publish_bytes(
                 f"$JS.API.CONSUMER.MSG.NEXT.{self._route.subject.stream}.{self._durable}",
                 msgspec.json.encode(order),
                 reply=f"{self._inbox}.{self._generation}",
             )
-        await self._wait(PULL_HEARTBEAT)
-        silent = asyncio.get_running_loop().time() - self._heard
-        if self._outstanding and silent > 2.5 * PULL_HEARTBEAT and not self._stopping.is_set():
-            raise MessagingError(f"no sign of consumer {self._durable} for {silent:.0f} s")
+        except MessagingError:
+            self._outstanding = 0
+            raise
 
     async def _wait(self, seconds: float) -> None:
         try:
@@ -199,7 +216,10 @@ class DurableConsumer:
         if self._outstanding > 0:
             self._outstanding -= 1
         if self._stopping.is_set() or len(self._work) >= self._settings.durable_in_flight:
-            await self._connection.publish_bytes(raw.reply, nak(0))
+            # At once to another replica when we stop; not at once to ourselves when we are full.
+            await self._connection.publish_bytes(
+                raw.reply, nak(0 if self._stopping.is_set() else self._settings.retry_delay)
+            )
             return
         assert self._tasks is not None
         context = Context(
@@ -227,16 +247,14 @@ class DurableConsumer:
         if code == "100":
             return
         self._outstanding = 0
-        # 404 and 408 end an order without messages; 409 does too, or says that the consumer is gone.
-        if code not in {"404", "408"} and not text.lower().startswith(("exceeded max", "message size")):
-            self._bound = False
-            log.info("consumer %s: %s %s", self._durable, code, text)
+        if code not in {"404", "408"}:  # these end an order without messages
+            self._refused = f"{code} {text}"
         self._wake.set()
 
     async def _keep_alive(self) -> None:
         """Tell the server that the work in progress is alive, three times within its patience."""
         while True:
-            await asyncio.sleep(min(self._ack_wait, self._settings.ack_wait) / 3)
+            await asyncio.sleep(self._settings.ack_wait / 3)
             for delivery in list(self._work.values()):
                 if self._connection.connected:
                     await self._process.settle(delivery, PROGRESS)
