@@ -42,13 +42,15 @@ async def works(url: str, **environ: str) -> None:
 
 @contextlib.asynccontextmanager
 async def refused(url: str, reason: str, **environ: str) -> AsyncIterator[Client]:
-    """Try to connect until `reason` (a regular expression) is given; the connection keeps trying meanwhile."""
+    """Try to connect until `reason` (a regular expression) is given, and on, since it may change."""
     client = Client(url, **environ)
     connecting = asyncio.create_task(client.connection.connect())
     try:
         await until(
             lambda: connecting.done() or re.search(reason, client.connection.status().last_error),
         )
+        tries = client.connection._client._attempts
+        await until(lambda: connecting.done() or client.connection._client._attempts >= tries + 2)
         assert not connecting.done()
         yield client
     except TimeoutError:

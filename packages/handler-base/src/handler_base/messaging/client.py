@@ -21,6 +21,7 @@ from nats.aio.transport import TcpTransport
 from handler_base.messaging.reasons import server_reason
 
 if TYPE_CHECKING:
+    import ssl
     from urllib.parse import ParseResult
 
     from nats.aio.subscription import Subscription
@@ -273,6 +274,19 @@ class _Transport(TcpTransport):
     def buffered(self) -> int:
         return self._io_writer.transport.get_write_buffer_size() if self._io_writer is not None else 0
 
+    async def connect_tls(
+        self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: float
+    ) -> None:
+        """Turn to TLS; after a handshake that failed nats-py waits for ever for the end of the plain connection."""
+        assert self._io_writer is not None
+        plain = self._io_writer.transport
+        try:
+            await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)  # pyright: ignore[reportArgumentType]
+        except BaseException:
+            plain.abort()
+            self._io_reader = self._io_writer = None
+            raise
+
     async def readline(self) -> bytes:
         """Read one line of the handshake; nats-py takes an end, or an error in place of INFO, for success."""
         try:
@@ -298,7 +312,7 @@ class _Transport(TcpTransport):
         if self._io_writer is not None:
             waiting = asyncio.ensure_future(self._io_writer.wait_closed())
             waiting.add_done_callback(lambda task: task.cancelled() or task.exception())
-            await asyncio.wait([waiting])
+            await asyncio.wait([waiting], timeout=2 * CLOSE_TIMEOUT)
 
     async def abort(self) -> None:
         """Close at once; what is not sent is lost."""
