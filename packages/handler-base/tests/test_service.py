@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -244,8 +245,9 @@ def test_a_process_exits_0_on_a_signal_without_nats() -> None:
     process = ServiceProcess(ECHO, {"NATS_URL": f"nats://127.0.0.1:{free_port()}"})
     try:
         process.start(ready=False)
+        deadline = time.monotonic() + 20
         while not process.probe("/healthz"):
-            pass
+            assert time.monotonic() < deadline, process.log()
         assert process.probe("/readyz")["ready"] is False
         process.signal(signal.SIGTERM)
         assert process.wait() == 0, process.log()

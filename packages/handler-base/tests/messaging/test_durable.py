@@ -354,6 +354,43 @@ async def test_stopping_lets_work_finish_and_hands_the_rest_back(nats: NatsServe
             assert (await answers.next()).subject.endswith("handed-back")
 
 
+async def test_work_handed_back_in_its_last_attempt_is_not_a_dead_letter(nats: NatsServer) -> None:
+    started = asyncio.Event()
+
+    async def slow(context: Context, request: ChatRequest) -> ChatResponse:
+        started.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with Client(nats.url) as client:
+        answers = await client.listen("ai.chat.response.*")
+        async with running(make(nats, slow, SHUTDOWN_GRACE="0", MAX_ATTEMPTS="1")):
+            await client.send(MESSAGE, ChatRequest(request_id="r1", message="hello"))
+            async with asyncio.timeout(10):
+                await started.wait()
+        async with running(make(nats, echo, MAX_ATTEMPTS="1")):
+            assert "Error-Type" not in ((await answers.next()).headers or {})
+
+
+async def test_an_endpoint_that_asks_for_patience_gets_it(nats: NatsServer) -> None:
+    attempts: list[int] = []
+
+    async def busy(context: Context, request: ChatRequest) -> ChatResponse:
+        attempts.append(context.attempt)
+        if len(attempts) == 1:
+            raise UpstreamUnavailable("429", retry_after=0.7)
+        return await echo(context, request)
+
+    async with Client(nats.url) as client, running(make(nats, busy)):
+        answers = await client.listen("ai.chat.response.*")
+        verdicts = await client.listen("$JS.ACK.COMPANIONS_CHAT.>")
+        await client.send(MESSAGE, ChatRequest(request_id="r1", message="hello"))
+        await answers.next()
+        await verdicts.until(lambda heard: any(m.data == b"+ACK" for m in heard))
+    assert attempts == [1, 2]
+    assert [m.data for m in verdicts.all if m.data.startswith(b"-NAK")] == [nak(0.7)]
+
+
 async def test_a_lost_consumer_is_made_again(nats: NatsServer) -> None:
     async with Client(nats.url) as client, running(make(nats, echo)):
         answers = await client.listen("ai.chat.response.*")
@@ -386,13 +423,13 @@ async def test_a_message_that_kills_its_worker_each_time_becomes_a_dead_letter(n
         js = client.connection.jetstream
         await client.send(MESSAGE, ChatRequest(request_id="poison", message="hello"))
         subscription = await js.pull_subscribe_bind("chat-handler-chat-user-message", "COMPANIONS_CHAT")
-        for _ in range(3):  # three workers that died with it
+        for _ in range(5):  # as many workers that died with it
             (message,) = await subscription.fetch(1)
             await message.nak()
         answers = await client.listen("ai.chat.response.*")
         dead = await client.listen("ai.dlq.>")
         async with running(make(nats, never)):
-            assert "4 times" in ((await dead.next()).headers or {})["Dead-Letter-Reason"]
+            assert "6 times" in ((await dead.next()).headers or {})["Dead-Letter-Reason"]
             assert error_of(await answers.next()).request_id == "poison"
 
 

@@ -49,6 +49,9 @@ STORE_TRIES = 5
 """How often a result is offered to its stream before the request is handed back."""
 
 
+SPARE_DELIVERIES = 2
+"""Deliveries after the last attempt, for work that a stopping replica handed back: that was no failure."""
+
 HEADER_BYTES = 32 * 1024
 """Most that is kept of a dead letter's own headers; JetStream takes 64 KiB with ours."""
 
@@ -156,7 +159,7 @@ class DeliveryProcess:
         async with self._alone(self._result_id(context)):
             if (meta.attempt > 1 or context.request_id != derived) and await self._answered(delivery):
                 return
-            if meta.attempt > self._settings.max_attempts:
+            if meta.attempt > self._settings.max_attempts + SPARE_DELIVERIES:
                 raise _Exhausted(f"delivered {meta.attempt} times and never finished")
             # The caller's own deadline runs from when it published; ours must not eat the time a message waited
             # patiently.
