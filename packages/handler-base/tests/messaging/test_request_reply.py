@@ -102,6 +102,27 @@ async def test_a_hostile_response_subject_is_refused_and_nothing_is_sent_there(
         )
 
 
+async def test_a_response_subject_of_somebody_elses_request_is_refused(nats: NatsServer) -> None:
+    async with Client(nats.url) as client, running(make(nats, echo)):
+        others = await client.listen("ai.chat.response.theirs")
+        fields = {"request_id": "mine", "message": "hello"}
+        refused = await ask(client, **fields, response_subject="ai.chat.response.theirs")
+        assert isinstance(refused, ErrorResponse)
+        assert refused.type == "forbidden"
+        assert isinstance(await ask(client, **fields, response_subject="ai.chat.response.mine"), ChatResponse)
+        await client.connection.flush()
+        assert others.all == []
+
+
+async def test_discovery_does_not_answer_where_services_consume(nats: NatsServer) -> None:
+    async with Client(nats.url) as client, running(make(nats, echo)):
+        heard = await client.listen("ai.chat.request")
+        await client.connection.publish_bytes("$SRV.PING", b"", reply="ai.chat.request")
+        await client.connection.request_bytes("$SRV.PING.chat-handler", b"", timeout=5)
+        await client.connection.flush()
+        assert heard.all == []
+
+
 async def test_a_reply_inbox_that_a_service_consumes_is_not_answered(nats: NatsServer) -> None:
     served: list[str] = []
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from handler_base.messaging.worker import may_receive
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -94,7 +96,7 @@ class Discovery:
 
     def _reply_with(self, answer: Callable[[], dict[str, Any]]) -> Callable[[RawMessage], Any]:
         async def reply(message: RawMessage) -> None:
-            if message.reply:
+            if may_receive(message.reply):
                 await self._connection.publish_bytes(message.reply, msgspec.json.encode(answer()))
 
         return reply

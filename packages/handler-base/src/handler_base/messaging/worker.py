@@ -25,7 +25,7 @@ from handler_base.messaging import wire
 from handler_base.messaging.connection import ERROR_TYPE
 from handler_base.messaging.context import Context, timeout_of
 from handler_messages import ErrorResponse
-from handler_messages.subjects import Subject, SubjectError, check_response_subject, check_token
+from handler_messages.subjects import Subject, SubjectError, check_response_subject, check_token, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -176,8 +176,6 @@ class Worker:
                 context.request_id = check_token(given, "request_id")
             elif "request_id" in fields:
                 request.request_id = context.request_id  # pyright: ignore[reportAttributeAccessIssue]
-            if wanted := str(getattr(request, "response_subject", "")):
-                context.response_subject = check_response_subject(wanted)
             context.session_id = str(getattr(request, "session_id", ""))
             for name, value in route.subject.parse(raw.subject).items() if route.subject.names else ():
                 if name not in fields:
@@ -189,6 +187,8 @@ class Worker:
                     )
                 setattr(request, name, value)
             context.user_id = str(getattr(request, "user_id", ""))
+            if wanted := str(getattr(request, "response_subject", "")):
+                context.response_subject = _own(check_response_subject(wanted), request)
         except SubjectError as error:
             raise InvalidRequest(str(error)) from error
         return request
@@ -284,6 +284,15 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
             return leaf
         found = found or leaf
     return found or group
+
+
+def _own(subject: str, request: Message) -> str:
+    """Return a checked response subject; one of the contract's must be this request's, not somebody else's."""
+    row = find(subject)
+    for name, value in row.parse(subject).items() if row is not None else ():
+        if value != getattr(request, name, ""):
+            raise Forbidden(f"response subject {subject!r} belongs to another {name}")
+    return subject
 
 
 def may_receive(reply: str) -> bool:
