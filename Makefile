@@ -79,7 +79,8 @@ test-fast: setup ## The tests without the large real parts
 
 .PHONY: test-3-13
 test-3-13: setup ## The tests once more on Python 3.13, where that interpreter is present
-	@if $(UV) python find 3.13 >/dev/null 2>&1; then \
+	@export PATH="$$PATH:$$(echo $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.13*/bin)"; \
+	if $(UV) python find --quiet 3.13 >/dev/null 2>&1; then \
 		UV_PROJECT_ENVIRONMENT=.venv-3.13 $(UV) sync --quiet --locked --all-packages --all-extras --python 3.13 && \
 		UV_PROJECT_ENVIRONMENT=.venv-3.13 $(UV) run --no-sync --python 3.13 pytest -q -m 'not slow'; \
 	else echo "Python 3.13 is not here; skipped"; fi
