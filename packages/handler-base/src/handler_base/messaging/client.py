@@ -287,6 +287,11 @@ class _Transport(TcpTransport):
             self._io_reader = self._io_writer = None
             raise
 
+    def writelines(self, payload: list[bytes]) -> None:
+        """Write in one piece: `writelines` of asyncio knows no back-pressure before Python 3.12.9 and 3.13.2."""
+        assert self._io_writer is not None
+        self._io_writer.write(b"".join(payload))
+
     async def readline(self) -> bytes:
         """Read one line of the handshake; nats-py takes an end, or an error in place of INFO, for success."""
         try:
