@@ -13,9 +13,9 @@ import pytest
 
 from handler_base.config import load
 from handler_base.errors import InvalidRequest, MessagingError, NotFound, TooLarge
-from handler_base.messaging.client import _Transport
 from handler_base.messaging.options import Backoff
 from handler_base.messaging.settings import NatsSettings
+from handler_base.messaging.transport import Transport
 from handler_testkit.nats import NatsServer, free_port, nats_server
 from handler_testkit.services import Client, until
 from handler_testkit.sockets import tcp_server
@@ -328,7 +328,7 @@ async def test_a_server_that_is_full_is_waited_for() -> None:
 
 async def test_the_reason_is_known_even_when_the_server_cuts_us_off_in_the_middle() -> None:
     """Its last words are there, but reading them fails as the connection is broken by then."""
-    transport = _Transport()
+    transport = Transport()
     transport._io_reader = asyncio.StreamReader()
     assert transport.last_words() is None
     transport._io_reader.feed_data(b"PONG\r\n-ERR 'maximum connections exceeded'\r\n")
@@ -661,6 +661,16 @@ async def test_drain_handles_what_came_and_takes_no_more(nats: NatsServer) -> No
         await asyncio.wait_for(draining, 10)
         assert len(seen) == 5
         await subscription.close()
+
+
+@pytest.mark.parametrize("subject", ["", "a b", "a..b", "a.>.b"])
+async def test_a_subject_that_cannot_be_listened_to_is_said(nats: NatsServer, subject: str) -> None:
+    async def ignore(_: RawMessage) -> None: ...
+
+    async with Client(nats.url) as client:
+        with pytest.raises(MessagingError, match=r"cannot subscribe to .*: invalid subject"):
+            await client.connection.subscribe(subject, ignore)
+        assert client.connection.status().pending_messages == 0
 
 
 async def test_close_drops_what_waits(nats: NatsServer) -> None:
