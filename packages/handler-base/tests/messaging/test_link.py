@@ -15,6 +15,7 @@ from handler_base.config import load
 from handler_base.errors import InvalidRequest, MessagingError, NotFound, TooLarge
 from handler_base.messaging.options import Backoff
 from handler_base.messaging.settings import NatsSettings
+from handler_base.messaging.transport import Transport
 from handler_testkit.nats import NatsServer, free_port, nats_server
 from handler_testkit.services import Client, until
 from handler_testkit.sockets import tcp_server
@@ -241,7 +242,9 @@ async def test_it_reconnects_again_and_again(nats: NatsServer) -> None:
 
 async def test_a_dead_link_is_noticed_by_pings(caplog: pytest.LogCaptureFixture) -> None:
     with nats_server(jetstream=False) as one, nats_server(jetstream=False) as two:
-        async with Client(f"{one.url},{two.url}", NATS_PING_INTERVAL="0.1") as client:
+        # The frozen server would still take connections, and be silent for as long as we wait.
+        patient = {"NATS_PING_INTERVAL": "0.1", "NATS_CONNECT_TIMEOUT": "60"}
+        async with Client(f"{one.url},{two.url}", **patient) as client:
             reconnects = Reconnects(client.connection)
             here, there = (one, two) if str(one.port) in client.connection.status().server else (two, one)
             here.pause()
@@ -323,6 +326,16 @@ async def test_a_server_that_is_full_is_waited_for() -> None:
             await second.connection.close()
 
 
+async def test_the_reason_is_known_even_when_the_server_cuts_us_off_in_the_middle() -> None:
+    """Its last words are there, but reading them fails as the connection is broken by then."""
+    transport = Transport()
+    transport._io_reader = asyncio.StreamReader()
+    assert transport.last_words() is None
+    transport._io_reader.feed_data(b"PONG\r\n-ERR 'maximum connections exceeded'\r\n")
+    transport._io_reader.set_exception(BrokenPipeError())
+    assert str(transport.last_words()) == "maximum connections exceeded"
+
+
 async def test_a_client_thrown_out_by_the_server_returns_with_its_subscriptions(nats: NatsServer) -> None:
     """Any `-ERR` that is not about permissions closes nats-py for good; here a subject that is too long."""
     async with Client(nats.url) as client:
@@ -355,8 +368,10 @@ async def test_a_server_that_takes_us_and_throws_us_out_is_not_hammered(
         client = Client(f"nats://127.0.0.1:{port}", NATS_RECONNECT_WAIT_MAX="60")
         await client.connection.connect()
         await until(lambda: len(rounds) >= 6)
-        with contextlib.suppress(MessagingError):  # thrown out while it flushes
+        try:
             await client.connection.close()
+        except MessagingError as error:  # thrown out while it flushed; but nothing was published
+            assert "NATS does not answer" in error.message  # noqa: PT017
     assert rounds[:6] == [1, 2, 3, 4, 5, 6]
 
 
@@ -648,6 +663,16 @@ async def test_drain_handles_what_came_and_takes_no_more(nats: NatsServer) -> No
         await subscription.close()
 
 
+@pytest.mark.parametrize("subject", ["", "a b", "a..b", "a.>.b"])
+async def test_a_subject_that_cannot_be_listened_to_is_said(nats: NatsServer, subject: str) -> None:
+    async def ignore(_: RawMessage) -> None: ...
+
+    async with Client(nats.url) as client:
+        with pytest.raises(MessagingError, match=r"cannot subscribe to .*: invalid subject"):
+            await client.connection.subscribe(subject, ignore)
+        assert client.connection.status().pending_messages == 0
+
+
 async def test_close_drops_what_waits(nats: NatsServer) -> None:
     release, seen = asyncio.Event(), []
 
@@ -681,6 +706,24 @@ async def test_a_subscription_drained_while_the_server_is_away_does_not_come_bac
         with pytest.raises(NotFound):
             await client.connection.request_bytes("a", b"", timeout=5)
         assert not heard.all
+
+
+async def test_a_subscription_whose_drain_is_cut_off_does_not_come_back(nats: NatsServer) -> None:
+    """After a drain that failed nats-py takes no second one, and renews the subscription for ever."""
+    async with Client(nats.url) as client:
+        reconnects = Reconnects(client.connection)
+        await client.listen("a")
+        subscription = client.connection._subscriptions[0]
+        nats.pause()
+        draining = asyncio.create_task(subscription.drain())
+        await asyncio.wait([draining], timeout=0.05)
+        assert not draining.done()
+        nats.kill()
+        await asyncio.wait_for(draining, 5)
+        await asyncio.to_thread(nats.start)
+        await reconnects.wait()
+        with pytest.raises(NotFound):
+            await client.connection.request_bytes("a", b"", timeout=5)
 
 
 async def test_a_failing_reconnect_callback_does_not_keep_the_others_from_running(

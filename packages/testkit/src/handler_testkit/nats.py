@@ -185,8 +185,8 @@ class NatsServer:
     def _end(self, number: signal.Signals) -> None:
         if self._process is None:
             return
-        self._process.send_signal(signal.SIGCONT)
         self._process.send_signal(number)
+        self._process.send_signal(signal.SIGCONT)  # a frozen one would not hear anything but SIGKILL
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:

@@ -16,20 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import nats.errors
 from nats.aio import client as nats_client
-from nats.aio.transport import TcpTransport
 
 from handler_base.messaging.reasons import server_reason
+from handler_base.messaging.transport import Transport
 
 if TYPE_CHECKING:
-    import ssl
-    from urllib.parse import ParseResult
-
     from nats.aio.subscription import Subscription
 
     from handler_base.messaging.options import Backoff
-
-CLOSE_TIMEOUT = 2.0
-"""How long a closed connection may still send what it has buffered, in seconds."""
 
 MAX_CONTROL_LINE = 1024 * 1024
 """Longest line taken from the server, in bytes; INFO lists every server of a cluster."""
@@ -84,7 +78,7 @@ class Client(nats_client.Client):
         if self._transport is not None:
             self._transport.close()
         s.last_attempt = time.monotonic()
-        self._transport = _Transport()
+        self._transport = Transport()
         await self._transport.connect(
             s.uri,
             buffer_size=nats_client.DEFAULT_BUFFER_SIZE,
@@ -95,7 +89,7 @@ class Client(nats_client.Client):
         try:
             await super()._process_connect_init()
         except OSError as error:
-            assert isinstance(self._transport, _Transport)
+            assert isinstance(self._transport, Transport)
             raise self._explained(self._transport.last_words() or error) from error
         except nats.errors.Error as error:
             raise self._explained(error) from error
@@ -104,7 +98,7 @@ class Client(nats_client.Client):
 
     def _connect_command(self) -> bytes:
         """Refuse to send anything, credentials first of all, in the clear when TLS was asked for."""
-        assert isinstance(self._transport, _Transport)
+        assert isinstance(self._transport, Transport)
         if self._must_use_tls and not self._transport.encrypted:
             raise nats.errors.Error("it offers no TLS, and NATS_URL or NATS_TLS_* asks for it")
         return super()._connect_command()
@@ -180,7 +174,7 @@ class Client(nats_client.Client):
             pass
         finally:
             # nats-py leaves the socket open when it was cancelled while it gave up an attempt.
-            if isinstance(self._transport, _Transport):
+            if isinstance(self._transport, Transport):
                 await self._transport.abort()
 
     def _discard(self) -> None:
@@ -192,7 +186,7 @@ class Client(nats_client.Client):
     @property
     def unsent(self) -> int:
         """Bytes accepted that have not been handed to the operating system."""
-        buffered = self._transport.buffered if isinstance(self._transport, _Transport) else 0
+        buffered = self._transport.buffered if isinstance(self._transport, Transport) else 0
         return self._pending_data_size + (buffered if self.is_connected else 0)
 
     async def written(self) -> None:
@@ -254,85 +248,6 @@ def _stop_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
-
-
-class _Transport(TcpTransport):
-    """A TCP connection that tells an end from a line, and closes in bounded time."""
-
-    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: float) -> None:
-        """Connect; nats-py's own may lose a socket when it is cancelled."""
-        async with asyncio.timeout(connect_timeout):
-            reader, writer = await asyncio.open_connection(uri.hostname, uri.port, limit=buffer_size)
-        self._bare_io_reader = self._io_reader = reader
-        self._bare_io_writer = self._io_writer = writer
-
-    @property
-    def encrypted(self) -> bool:
-        return self._io_writer is not None and self._io_writer.get_extra_info("ssl_object") is not None
-
-    @property
-    def buffered(self) -> int:
-        return self._io_writer.transport.get_write_buffer_size() if self._io_writer is not None else 0
-
-    async def connect_tls(
-        self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: float
-    ) -> None:
-        """Turn to TLS; after a handshake that failed nats-py waits for ever for the end of the plain connection."""
-        assert self._io_writer is not None
-        plain = self._io_writer.transport
-        try:
-            await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)  # pyright: ignore[reportArgumentType]
-        except BaseException:
-            plain.abort()
-            self._io_reader = self._io_writer = None
-            raise
-
-    def writelines(self, payload: list[bytes]) -> None:
-        """Write in one piece: `writelines` of asyncio knows no back-pressure before Python 3.12.9 and 3.13.2."""
-        assert self._io_writer is not None
-        self._io_writer.write(b"".join(payload))
-
-    async def readline(self) -> bytes:
-        """Read one line of the handshake; nats-py takes an end, or an error in place of INFO, for success."""
-        try:
-            line = await super().readline()
-        except ValueError as error:
-            raise nats.errors.Error("it does not speak the NATS protocol") from error
-        if not line:
-            raise ConnectionResetError("it closed the connection")
-        if refused := _refusal(line):
-            raise refused
-        return line
-
-    def last_words(self) -> nats.errors.Error | None:
-        """Return the error that the server has sent before it cut us off in the middle of a sentence."""
-        unread: bytes = bytes(getattr(self._io_reader, "_buffer", b""))
-        return next(filter(None, map(_refusal, unread.split(_CRLF))), None)
-
-    async def wait_closed(self) -> None:
-        """Wait until it is closed; it may have been broken before.
-
-        A task of its own waits, since a cancelled `StreamWriter.wait_closed` makes every later one fail.
-        """
-        if self._io_writer is not None:
-            waiting = asyncio.ensure_future(self._io_writer.wait_closed())
-            waiting.add_done_callback(lambda task: task.cancelled() or task.exception())
-            await asyncio.wait([waiting], timeout=2 * CLOSE_TIMEOUT)
-
-    async def abort(self) -> None:
-        """Close at once; what is not sent is lost."""
-        if self._io_writer is not None:
-            self._io_writer.transport.abort()
-            await self.wait_closed()
-
-    def close(self) -> None:
-        """Close; a peer that reads nothing would keep nats-py waiting for ever."""
-        if self._io_writer is None:
-            return
-        transport = self._io_writer.transport
-        if not transport.is_closing():
-            super().close()
-            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, transport.abort)
 
 
 class ControlLines:
@@ -402,12 +317,6 @@ class ControlLines:
             await client._process_info(info)  # noqa: SLF001
         elif verb != b"+OK":
             raise nats.errors.ProtocolError
-
-
-def _refusal(line: bytes) -> nats.errors.Error | None:
-    if not line.startswith(b"-ERR"):
-        return None
-    return nats.errors.Error(line[4:].decode(errors="replace").strip(" '\r\n"))
 
 
 def _arguments(verb: bytes, rest: bytes) -> tuple[int, bytes, bytes, int, int]:

@@ -109,8 +109,6 @@ def _set(message: Any, field: FieldDescriptor, item: object, where: str, *, leni
             _fill(part, item, where, lenient=lenient)
         else:
             setattr(message, field.name, _scalar(field, item, where))
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(f"{where}: the text has half a character (a lone surrogate)") from error
     except ValueError as error:  # protobuf's own check of the range
         raise InvalidRequest(f"{where}: the number is out of range") from error
 

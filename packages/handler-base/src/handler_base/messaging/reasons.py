@@ -27,10 +27,11 @@ def describe(error: BaseException) -> str:
     """Say why JetStream or a request failed."""
     from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
 
-    if isinstance(error, APIError) and error.description:
-        return error.description
-    if isinstance(error, ServiceUnavailableError | nats.errors.NoRespondersError):
+    said = error.description if isinstance(error, APIError) else None
+    if not said and isinstance(error, ServiceUnavailableError | nats.errors.NoRespondersError):
         return "JetStream is not enabled on the server, or not ready yet"
+    if isinstance(error, APIError):
+        return said or f"JetStream error {error.err_code}"
     if isinstance(error, NoStreamResponseError):
         return "no stream takes this subject: JetStream is not enabled, or the stream is gone"
     if isinstance(error, nats.errors.ConnectionClosedError):
@@ -50,7 +51,7 @@ def server_reason(error: BaseException, timeout: float = 0.0) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its TLS certificate is not trusted ({error.verify_message}); NATS_TLS_CA names the CA"
     if isinstance(error, ssl.SSLError):
-        return f"TLS failed ({(error.reason or str(error)).replace('_', ' ').lower()})"
+        return f"TLS failed ({(getattr(error, 'reason', '') or str(error)).replace('_', ' ').lower()})"
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout:g} s"
     for kind, reason in _KINDS:
