@@ -218,20 +218,6 @@ def test_a_response_is_never_taken_for_a_request(row: Subject) -> None:
             check_response_subject(subject)
 
 
-def test_the_response_subject_of_another_request_is_refused_when_the_request_is_known() -> None:
-    for template in (
-        "ai.chat.response.{}",
-        "ai.chat.response.stream.{}",
-        "ai.voice.response.{}",
-        "voice.response.{}",
-    ):
-        assert check_response_subject(template.format("mine"), "mine")
-        with pytest.raises(SubjectError, match="belongs to another request"):
-            check_response_subject(template.format("theirs"), "mine")
-    assert check_response_subject("my.own.place", "mine")
-    assert check_response_subject("ai.voice.tts.audio.s1", "mine")
-
-
 @given(st.text(max_size=80))
 @settings(deadline=None)
 def test_any_response_subject_is_good_or_refused(text: str) -> None:

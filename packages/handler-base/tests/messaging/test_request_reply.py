@@ -102,14 +102,21 @@ async def test_a_hostile_response_subject_is_refused_and_nothing_is_sent_there(
         )
 
 
-async def test_a_response_subject_of_somebody_elses_request_is_refused(nats: NatsServer) -> None:
+@pytest.mark.parametrize(
+    "template",
+    ["ai.chat.response.{}", "ai.chat.response.stream.{}", "ai.voice.response.{}", "voice.response.{}"],
+)
+async def test_a_response_subject_of_somebody_elses_request_is_refused(
+    nats: NatsServer, template: str
+) -> None:
     async with Client(nats.url) as client, running(make(nats, echo)):
-        others = await client.listen("ai.chat.response.theirs")
+        others = await client.listen(template.format("theirs"))
         fields = {"request_id": "mine", "message": "hello"}
-        refused = await ask(client, **fields, response_subject="ai.chat.response.theirs")
+        refused = await ask(client, **fields, response_subject=template.format("theirs"))
         assert isinstance(refused, ErrorResponse)
         assert refused.type == "forbidden"
-        assert isinstance(await ask(client, **fields, response_subject="ai.chat.response.mine"), ChatResponse)
+        allowed = await ask(client, **fields, response_subject=template.format("mine"))
+        assert isinstance(allowed, ChatResponse)
         await client.connection.flush()
         assert others.all == []
 

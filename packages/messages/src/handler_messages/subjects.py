@@ -213,16 +213,12 @@ def find(subject: str) -> Subject | None:
     return next((row for row in ALL if row.matches(subject)), None)
 
 
-def check_response_subject(subject: str, request_id: str = "") -> str:
+def check_response_subject(subject: str) -> str:
     """Return `subject` if a client may ask for its answer there.
 
     A response that lands on a subject which a service consumes would be taken for a request, and one under `$`
     would be a command to the server, so a response may go to any subject outside the contract (an inbox, for
     instance) and to the response subjects of the contract.
-
-    Args:
-        subject: The subject that the client asks for.
-        request_id: The request's id; when given, the response subjects of other requests are refused too.
 
     Raises:
         SubjectError: If it is malformed, has wildcards, is the server's own, or is not meant for responses.
@@ -238,6 +234,4 @@ def check_response_subject(subject: str, request_id: str = "") -> str:
         row = find(subject)
         if row is None or row.delivery is not Delivery.PUBLISHED or row is DEAD_LETTER:
             raise SubjectError(f"response subject {subject!r} is not a subject for responses", subject)
-        if request_id and row.parse(subject).get("request_id", request_id) != request_id:
-            raise SubjectError(f"response subject {subject!r} belongs to another request", subject)
     return subject
