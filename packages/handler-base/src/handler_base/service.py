@@ -91,15 +91,15 @@ class Service:
         self._patience: asyncio.Timeout | None = None
         self._hurried = False
         self._instance = uuid.uuid4().hex[:22]
+        self._stats: list[EndpointStats] = []
         self._discovery = Discovery(
             self.connection,
             name=name,
             version=version,
             instance=self._instance,
             description=description,
-            endpoints=[],
+            endpoints=self._stats,
         )
-        self._description = description
         self.health = HealthServer(info={"service": name, "version": version}, probe=self.missing)
 
     # -- declaring ---------------------------------------------------------------------------------------------
@@ -133,6 +133,7 @@ class Service:
         )
         route = Route(subject, handler, response, stats)
         self._routes.append(route)
+        self._stats.append(stats)
         if durable:
             self._streams |= {subject.stream, DEAD_LETTER.stream}
             self._consumers.append(
@@ -234,7 +235,7 @@ class Service:
 
         self.connection.on_reconnect(reconnected)
         # Request/reply needs no stream: it is served while these are prepared.
-        await self._discover()
+        await self._discovery.start()
         for subject in self._cancel_subjects:
             await self.connection.subscribe(subject.wildcard, self._cancel)
         for route in self._routes:
@@ -270,17 +271,6 @@ class Service:
             else:
                 self._missing.pop(name, None)
                 return
-
-    async def _discover(self) -> None:
-        self._discovery = Discovery(
-            self.connection,
-            name=self.name,
-            version=self.version,
-            instance=self._instance,
-            description=self._description,
-            endpoints=[route.stats for route in self._routes],
-        )
-        await self._discovery.start()
 
     async def _serve(self, route: Route, tasks: asyncio.TaskGroup) -> None:
         async def spawn(message: RawMessage) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures of the HTTP room."""
+"""Fixtures of the HTTP room and of the clients that stand on it."""
 
 from __future__ import annotations
 
