@@ -77,14 +77,6 @@ class Terminal:
         """Return `text` green."""
         return self._styled(text, "32", self.out)
 
-    def red(self, text: str) -> str:
-        """Return `text` red."""
-        return self._styled(text, "31", self.out)
-
-    def yellow(self, text: str) -> str:
-        """Return `text` yellow."""
-        return self._styled(text, "33", self.out)
-
     def _styled(self, text: str, code: str, stream: TextIO) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self._colours and stream.isatty() else text
 
