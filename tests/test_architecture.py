@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NEVER_IN_A_SERVICE = {"handler_testkit", "handlers_cli", "local_inference"}
+NEVER_IN_A_SERVICE = {"handler_delivery", "handler_testkit", "handlers_cli", "local_inference"}
 
 # Rooms of handler-base from the bottom up: a room may import those before it.
 ROOMS = [

@@ -1,0 +1,41 @@
+"""`delivery`: one verb per module; each declares its arguments and runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+from handler_delivery import __doc__ as description, __version__
+from handler_delivery.errors import DeliveryError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VERBS: dict[str, tuple[str, str]] = {}
+"""Verb → the module that has `add_arguments(parser)` and `run(options) -> int`, and one line of help."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; returns the exit code: 1 when a check failed, 2 when it could not be made."""
+    parser = argparse.ArgumentParser(prog="delivery", description=description)
+    parser.add_argument("--version", action="version", version=f"delivery {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    for verb, (module, text) in VERBS.items():
+        room = importlib.import_module(f"handler_delivery.{module}")
+        sub = verbs.add_parser(verb, help=text, description=room.__doc__)
+        room.add_arguments(sub)
+        sub.set_defaults(run=room.run)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except DeliveryError as error:
+        sys.stderr.write(f"delivery: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
