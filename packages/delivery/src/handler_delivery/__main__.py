@@ -13,7 +13,9 @@ from handler_delivery.errors import DeliveryError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERBS: dict[str, tuple[str, str]] = {}
+VERBS: dict[str, tuple[str, str]] = {
+    "images": ("images.build", "build the images, start each and check it"),
+}
 """Verb → the module that has `add_arguments(parser)` and `run(options) -> int`, and one line of help."""
 
 

@@ -78,11 +78,11 @@ class Lock:
 
     def content(self, name: str) -> str:
         """Return all that the lock says of what a member needs; two equal texts mean equal dependencies."""
-        lines: list[str] = []
-        for distribution, extras in sorted(self.closure(name)):
-            for package in self._packages.get(distribution, []):
-                lines.append(f"{distribution} {extras} {package!r}")
-        return "\n".join(lines)
+        return "\n".join(
+            f"{distribution} {extras} {package!r}"
+            for distribution, extras in sorted(self.closure(name))
+            for package in self._packages.get(distribution, [])
+        )
 
 
 class Workspace:
