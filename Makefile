@@ -85,6 +85,26 @@ test-3-13: setup ## The tests once more on Python 3.13, where that interpreter i
 		UV_PROJECT_ENVIRONMENT=.venv-3.13 $(UV) run --no-sync --python 3.13 pytest -q -m 'not slow'; \
 	else echo "Python 3.13 is not here; skipped"; fi
 
+IMAGE_TOOLS := buildah podman runc conmon skopeo docker-registry mmdebstrap debian-archive-keyring
+# The programs that build, run and weigh images without a Docker engine, from Debian where one of them is missing.
+.PHONY: image-tools
+image-tools:
+	@missing=; for tool in buildah podman runc conmon skopeo docker-registry mmdebstrap; do command -v $$tool >/dev/null || missing=1; done; \
+	if [ -z "$$missing" ] || [ "$${ENGINE:-buildah}" != buildah ]; then exit 0; fi; \
+	command -v apt-get >/dev/null || { echo "install $(IMAGE_TOOLS)" >&2; exit 1; }; \
+	as_root=$$([ $$(id -u) = 0 ] || echo sudo); \
+	echo "installing $(IMAGE_TOOLS)"; \
+	$$as_root apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq --no-install-recommends $(IMAGE_TOOLS) >/dev/null
+
+.PHONY: images
+images: setup image-tools ## Build, start and check every image, or SERVICES="a b", into dist/images/; ENGINE=docker with Docker
+	@$(RUN) delivery images $(IMAGES) $(SERVICES)
+
+.PHONY: push
+push: setup image-tools ## Send images to a registry: make push REGISTRY=git.example.com/ai TAGS="1.2.3" [SERVICES="a b"]
+	@test -n "$(REGISTRY)" -a -n "$(TAGS)" || { echo 'make push REGISTRY=host/owner TAGS="1.2.3"' >&2; exit 2; }
+	@$(RUN) delivery push --registry "$(REGISTRY)" $(addprefix --tag=,$(TAGS)) $(SERVICES)
+
 # Each side of the comparison has only what it ships with: development tools cost start-up time, too.
 .PHONY: bench-environments
 bench-environments: setup

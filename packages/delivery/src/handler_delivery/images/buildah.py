@@ -19,6 +19,7 @@ from handler_delivery.images.engine import (
     trusted_certificates,
 )
 from handler_delivery.images.labels import labels
+from handler_delivery.images.registry import copy
 from handler_delivery.process import missing, output
 from handler_delivery.workspace import Workspace
 
@@ -45,6 +46,7 @@ class Buildah:
     def __init__(self, root: Path) -> None:
         self.workspace = Workspace(root)
         self._cache = root / ".cache" / "images"
+        self._base = ""
         if absent := missing(["buildah", "podman", "skopeo", "runc", "mmdebstrap"]):
             raise DeliveryError(
                 f"{', '.join(absent)}: not installed; `make image-tools` installs what is missing"
@@ -85,22 +87,41 @@ class Buildah:
     ) -> None:
         """See `Engine`."""
         self._stages(fresh=fresh, wanted=[BUILDER, RUNTIME, DEBUG] if debug else [BUILDER, RUNTIME])
-        folder.mkdir(parents=True, exist_ok=True)
         for member in members:
-            name = name_of(member, debug=debug)
-            arguments = {
-                "BUILDER": f"localhost/{BUILDER}",
-                "RUNTIME": f"localhost/{DEBUG if debug else RUNTIME}",
-            }
-            self._bud(
-                name, f"{member.folder}/Dockerfile", arguments, labels(self.workspace, member), fresh=fresh
+            self.write(
+                name_of(member, debug=debug),
+                f"{member.folder}/Dockerfile",
+                folder / f"{member.name}.tar",
+                runtime=DEBUG if debug else RUNTIME,
+                labelled=labels(self.workspace, member),
+                fresh=fresh,
             )
-            archive = folder / f"{member.name}.tar"
-            archive.unlink(missing_ok=True)
-            output(
-                "buildah", *self._store, "push", "--quiet", "--format", "oci", "--compression-level", "9",
-                f"localhost/{name}", f"oci-archive:{archive}:{member.name}:latest",
-            )  # fmt: skip
+
+    def write(
+        self,
+        name: str,
+        dockerfile: str,
+        archive: Path,
+        *,
+        runtime: str = RUNTIME,
+        labelled: Mapping[str, str] | None = None,
+        fresh: bool = False,
+    ) -> None:
+        """Build a Dockerfile on the builder and a runtime, which must be there, and write it as an OCI archive."""
+        arguments = {"BUILDER": f"localhost/{BUILDER}", "RUNTIME": f"localhost/{runtime}"}
+        self._bud(name, dockerfile, arguments, labelled or {}, fresh=fresh)
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        archive.unlink(missing_ok=True)
+        output(
+            "buildah", *self._store, "push", "--quiet", "--format", "oci", "--compression-level", "9",
+            f"localhost/{name}", f"oci-archive:{archive}:{name}:latest",
+        )  # fmt: skip
+
+    def push(self, member: Member, registry: str, tags: Sequence[str], folder: Path) -> None:
+        """See `Engine`."""
+        for suffix, archive in (("", folder), ("-debug", folder / "debug")):
+            for tag in tags:
+                copy(archive / f"{member.name}.tar", f"{registry}/{member.name}:{tag}{suffix}")
 
     def with_files(self, name: str, files: Path) -> str:
         """See `Engine`."""
@@ -111,12 +132,13 @@ class Buildah:
         return f"localhost/{derived}"
 
     def _stages(self, *, fresh: bool, wanted: Sequence[str]) -> None:
-        reference = base.chosen()
-        if reference == base.DEBIAN:
-            self._import_debian()
-            reference = f"localhost/{OS}"
+        if not self._base:
+            self._base = base.chosen()
+            if self._base == base.DEBIAN:
+                self._import_debian()
+                self._base = f"localhost/{OS}"
         for name in wanted:
-            arguments = {"BASE": reference}
+            arguments = {"BASE": self._base}
             self._bud(name, "images/Dockerfile", arguments, {}, target=STAGES[name], fresh=fresh)
 
     def _import_debian(self) -> None:

@@ -36,6 +36,17 @@ class Engine(Protocol):
         """
         ...
 
+    def push(self, member: Member, registry: str, tags: Sequence[str], folder: Path) -> None:
+        """Send a service's image, and its variant with a shell, to a registry one has logged in to.
+
+        Args:
+            member: The service.
+            registry: Host and owner, `git.example.com/ai`; the service's name is added.
+            tags: Under which names; the variant with a shell gets them with `-debug`.
+            folder: Where `build` wrote the archives.
+        """
+        ...
+
     def run(self) -> list[str]:
         """Return the command that takes `run`, `inspect`, `logs`, `stop`, `rm`, as podman and docker both do."""
         ...

@@ -1,0 +1,152 @@
+"""Images by a Docker engine: BuildKit builds them as one graph (`docker buildx bake`), as CI does."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+from handler_delivery.errors import DeliveryError
+from handler_delivery.images import base
+from handler_delivery.images.engine import (
+    BUILDER,
+    DEBUG,
+    RUNTIME,
+    STAGES,
+    name_of,
+    trusted_certificates,
+)
+from handler_delivery.images.labels import labels
+from handler_delivery.process import missing, output
+from handler_delivery.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from handler_delivery.workspace import Member
+
+OS = "handler-os"
+"""The base made from Debian's packages, where no registry answers."""
+
+CACHE_TAG = "buildcache"
+
+
+class Docker:
+    """See `Engine`. Which builder is used is buildx's business; one that keeps attestations is needed to push.
+
+    Args:
+        root: The workspace.
+
+    Raises:
+        DeliveryError: If there is no Docker command.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.workspace = Workspace(root)
+        if missing(["docker"]):
+            raise DeliveryError("docker is not installed; ENGINE=buildah builds without it")
+
+    def run(self) -> list[str]:
+        """See `Engine`."""
+        return ["docker"]
+
+    def host_network(self) -> str:
+        """See `Engine`. A CI job that is a container of the same engine shares its own network."""
+        ourselves = socket.gethostname()
+        try:
+            output("docker", "container", "inspect", ourselves)
+        except DeliveryError:
+            return "host"
+        return f"container:{ourselves}"
+
+    def build(
+        self, members: Sequence[Member], folder: Path, *, debug: bool = False, fresh: bool = False
+    ) -> None:
+        """See `Engine`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        targets = self._stages(fresh=fresh)
+        for member in members:
+            archive = folder / f"{member.name}.tar"
+            archive.unlink(missing_ok=True)
+            targets[member.name] = {
+                **self._service(member, debug=debug, fresh=fresh),
+                "output": [f"type=oci,dest={archive},rewrite-timestamp=true,compression-level=9"],
+                "tags": [name_of(member, debug=debug)],
+                "attest": ["type=provenance,disabled=true"],
+            }
+        self._bake(targets, [member.name for member in members])
+        for member in members:
+            loaded = output("docker", "load", "--input", str(folder / f"{member.name}.tar"))
+            sys.stderr.write(loaded)
+
+    def push(self, member: Member, registry: str, tags: Sequence[str], folder: Path) -> None:  # noqa: ARG002
+        """See `Engine`. Builds again, from the cache, since what is pushed carries its bill of materials.
+
+        CACHE=1 keeps the cache of the build in the registry; SBOM=0 leaves the bill of materials out; PLATFORMS names
+        other machines than this one, `linux/amd64,linux/arm64`.
+        """
+        image = f"{registry}/{member.name}"
+        targets = self._stages(fresh=False)
+        # The engine's own builder unpacks what it pushes, and then cannot set the times of folders.
+        own = "Driver:" in (driver := output("docker", "buildx", "inspect")) and "docker-container" not in driver
+        times = "" if own else ",rewrite-timestamp=true"
+        for debug in (False, True):
+            target = self._service(member, debug=debug, fresh=False)
+            suffix = "-debug" if debug else ""
+            target["tags"] = [f"{image}:{tag}{suffix}" for tag in tags]
+            target["output"] = [f"type=registry,compression-level=9,oci-mediatypes=true{times}"]
+            target["attest"] = ["type=provenance,mode=max"]
+            if os.environ.get("SBOM") != "0":
+                target["attest"].append("type=sbom")
+            if platforms := os.environ.get("PLATFORMS"):
+                target["platforms"] = platforms.split(",")
+            if os.environ.get("CACHE") == "1":
+                cache = f"type=registry,ref={image}:{CACHE_TAG}"
+                target["cache-from"] = [cache]
+                target["cache-to"] = [] if debug else [f"{cache},mode=max,image-manifest=true,oci-mediatypes=true"]
+            targets[f"{member.name}{suffix}"] = target
+        self._bake(targets, [member.name, f"{member.name}-debug"])
+
+    def with_files(self, name: str, files: Path) -> str:
+        """See `Engine`."""
+        derived = f"{name}-check"
+        output("docker", "build", "--quiet", "--tag", derived, "--file", "-", str(files),
+               text=f"FROM {name}\nCOPY . /check/\n")  # fmt: skip
+        return derived
+
+    def _stages(self, *, fresh: bool) -> dict[str, Any]:
+        reference = base.chosen()
+        if reference == base.DEBIAN:
+            tar = base.debian(self.workspace)
+            reference = f"{OS}:{tar.stat().st_mtime_ns}"
+            if not output("docker", "images", "--quiet", reference).strip():
+                output("docker", "import", str(tar), reference)
+        return {
+            name: {**self._common(fresh=fresh), "dockerfile": "images/Dockerfile", "target": stage,
+                   "args": {"BASE": reference, "SOURCE_DATE_EPOCH": "0"}, "tags": [name]}
+            for name, stage in STAGES.items()
+        }  # fmt: skip
+
+    def _service(self, member: Member, *, debug: bool, fresh: bool) -> dict[str, Any]:
+        return {
+            **self._common(fresh=fresh),
+            "dockerfile": f"{member.folder}/Dockerfile",
+            "args": {"SOURCE_DATE_EPOCH": "0"},
+            "contexts": {BUILDER: f"target:{BUILDER}", RUNTIME: f"target:{DEBUG if debug else RUNTIME}"},
+            "labels": labels(self.workspace, member),
+        }
+
+    def _common(self, *, fresh: bool) -> dict[str, Any]:
+        common: dict[str, Any] = {"context": ".", "no-cache": fresh}
+        if certificates := trusted_certificates():
+            common["secret"] = [f"id=ca,src={certificates}"]
+        return common
+
+    def _bake(self, targets: dict[str, Any], wanted: Sequence[str]) -> None:
+        sys.stderr.write(f"building {', '.join(wanted)}\n")
+        definition = json.dumps({"target": targets})
+        output("docker", "buildx", "bake", "--progress", "plain", "--file", "-", *wanted,
+               cwd=self.workspace.root, text=definition)  # fmt: skip
