@@ -73,10 +73,7 @@ class Bench:
         assert load.stdout.readline() == b"polling\n"
         log = (ROOT / ".cache" / "bench.log").open("ab")
         spawned = time.monotonic_ns()
-        environment, arguments = PROGRAMS[program]
-        process = subprocess.Popen(
-            [python(environment), *arguments], env=self.environ, cwd=HERE, stdout=log, stderr=log
-        )
+        process = subprocess.Popen(command(program), env=self.environ, cwd=HERE, stdout=log, stderr=log)
         log.close()
         try:
             load.stdin.write(b"%d\n" % spawned)
@@ -233,6 +230,17 @@ def figure(figures: Figures, program: str, name: str) -> float:
     return summary(name, figures[program][name])
 
 
+IN_IMAGES: dict[str, list[str]] = {}
+"""Program → command that runs it inside the file system of its image; see `images.py`."""
+
+
+def command(program: str) -> list[str]:
+    if program in IN_IMAGES:
+        return IN_IMAGES[program]
+    environment, arguments = PROGRAMS[program]
+    return [python(environment), *arguments]
+
+
 def python(environment: str) -> str:
     return str(ROOT / ".cache" / "bench" / environment / "bin" / "python")
 
@@ -283,3 +291,12 @@ def save(name: str, figures: Figures, known: dict[str, object]) -> None:
         for program, found in figures.items()
     }
     file.write_text(json.dumps({"facts": known, "figures": summaries, "rounds": rounds}, indent=1) + "\n")
+
+
+def write_readme(text: str, section: str) -> None:
+    """Replace what stands between the two marks of a section in README.md."""
+    readme = HERE / "README.md"
+    before, begin, rest = readme.read_text().partition(f"<!-- {section}:")
+    mark, _, rest = rest.partition("-->")
+    _, finish, after = rest.partition(f"<!-- end of {section} -->")
+    readme.write_text(f"{before}{begin}{mark}-->\n\n{text}\n\n{finish}{after}")

@@ -4,7 +4,6 @@ import time
 
 from measure import (
     HANDLER,
-    HERE,
     PEER,
     PEER_COMMAND,
     RELAY,
@@ -15,13 +14,12 @@ from measure import (
     load_average,
     measure,
     save,
+    write_readme,
 )
 
 PLAN = Plan(rounds=4, unary=(1, 16, 64), streams=(1, 32), seconds=2.0, starts=4)
 
 HARDWARE = ("date", "cores", "cpu", "load before")
-BEGIN, END = "<!-- results: written by make bench -->", "<!-- end of results -->"
-
 
 def rows(plan: Plan) -> list[tuple[str, str, int]]:
     return [
@@ -67,20 +65,13 @@ def table(figures: Figures, plan: Plan, known: dict[str, object]) -> str:
     return "\n".join(lines)
 
 
-def write_readme(text: str) -> None:
-    readme = HERE / "README.md"
-    before, _, rest = readme.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
-
-
 def main() -> None:
     known = facts(load_average())
     started = time.monotonic()
     figures = measure(PLAN)
     save("bench", figures, known)
     text = table(figures, PLAN, known)
-    write_readme(text)
+    write_readme(text, "results")
     print(text)
     print(f"\n{time.monotonic() - started:.0f} s; written to bench/results/bench.json and bench/README.md")
 
