@@ -93,9 +93,7 @@ class Inference:
         self.routes["/llm/v1/chat/completions"] = script
 
     def prompts(self) -> list[list[dict[str, str]]]:
-        return [
-            r.json()["messages"] for r in self.endpoint.requests if r.path == "/llm/v1/chat/completions"
-        ]
+        return [r.json()["messages"] for r in self.endpoint.requests if r.path == "/llm/v1/chat/completions"]
 
 
 async def model(exchange: Exchange) -> None:

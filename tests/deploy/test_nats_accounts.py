@@ -324,5 +324,3 @@ def test_passwords_come_from_the_environment_and_from_nowhere_else() -> None:
     for line in (NATS / "accounts.conf").read_text().splitlines():
         if "password:" in line:
             assert re.search(r"password: \$[A-Z_]+_PASSWORD\b", line), line
-
-
