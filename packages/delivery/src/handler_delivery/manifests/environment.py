@@ -162,9 +162,8 @@ class Environments:
             if name is None:
                 problems.append("envFrom takes a ConfigMap only: each variable from a Secret is named in env")
                 continue
-            config = self._rendering.find("ConfigMap", name)
             prefix = str(source.get("prefix", ""))
-            for key, value in (config.at("data") or {}).items() if config is not None else ():
+            for key, value in self._rendering.config(name).items():
                 values[prefix + key] = value
         seen: set[str] = set()
         for variable in items(container, "env"):
@@ -178,8 +177,7 @@ class Environments:
     def _value(self, variable: Body) -> str:
         reference = dig(variable, "valueFrom", "configMapKeyRef")
         if reference is not None:
-            config = self._rendering.find("ConfigMap", str(reference.get("name")))
-            return str((config.at("data") or {}).get(reference.get("key"), "") if config is not None else "")
+            return self._rendering.config(str(reference.get("name"))).get(str(reference.get("key")), "")
         if dig(variable, "valueFrom", "secretKeyRef") is not None:
             return _SECRET
         return str(variable.get("value", "from-the-pod"))
@@ -192,8 +190,7 @@ class Environments:
         yield from problems
         used: set[str] = set()
         for volume in items(item.pod, "volumes"):
-            config = self._rendering.find("ConfigMap", str(dig(volume, "configMap", "name")))
-            for text in (config.at("data") or {}).values() if config is not None else ():
+            for text in self._rendering.config(str(dig(volume, "configMap", "name"))).values():
                 lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
                 used |= set(_VARIABLE.findall("\n".join(lines)))
         for name in sorted(used - values.keys()):
@@ -220,7 +217,7 @@ def settings_class(module: str) -> type[Settings]:
         for _, cls in inspect.getmembers(config, inspect.isclass)
         if issubclass(cls, Settings) and cls.__module__ == config.__name__
     ]
-    nested = {type(default) for cls in classes for default in cls.__struct_defaults__}
+    nested: set[type] = {type(default) for cls in classes for default in cls.__struct_defaults__}
     outer = [cls for cls in classes if cls not in nested]
     if len(outer) != 1:
         raise DeliveryError(

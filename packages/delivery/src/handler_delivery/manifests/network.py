@@ -73,7 +73,9 @@ def _held(item: Object, own: list[Object], needed: list[Target], policies: list[
         ports = {port.get("port") for port in items(rule, "ports")}
         if ports == {_DNS}:
             continue
-        if not any(_allows(rule, "to", target) for target in needed):
+        if not items(rule, "to"):
+            yield f"{item.title}: NetworkPolicy {policy.name} allows a call to anywhere"
+        elif not any(_allows(rule, "to", target) for target in needed):
             yield f"{item.title}: NetworkPolicy {policy.name} allows a call that it never makes (ports {ports or 'all'})"
 
 

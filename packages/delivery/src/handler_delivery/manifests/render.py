@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 Body = dict[str, Any]
 """What YAML holds; the schemas say of which form."""
 
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_PARTS = {"source", "images"}
+"""Folders below flux/ that are parts of its others."""
+
 _TEMPLATES: dict[str, tuple[str, ...]] = {
     "Deployment": ("spec", "template"),
     "StatefulSet": ("spec", "template"),
@@ -121,6 +126,11 @@ class Rendering:
         """Return one object, None if there is none."""
         return next((item for item in self.of_kind(kind) if item.name == name), None)
 
+    def config(self, name: str) -> dict[str, str]:
+        """Return the data of a ConfigMap; empty if there is none."""
+        item = self.find("ConfigMap", name)
+        return {} if item is None else item.at("data") or {}
+
     @property
     def with_pods(self) -> Iterator[Object]:
         """Yield the objects that make pods."""
@@ -128,13 +138,13 @@ class Rendering:
 
 
 def roots(deploy: Path) -> list[Path]:
-    """Return the folders that are rendered by themselves: overlays, and what Flux is told."""
+    """Return the folders that are applied by themselves: overlays, what Flux is told, and each of its channels."""
     found = [
         *deploy.glob("overlays/*/kustomization.yaml"),
         *deploy.glob("flux/*/kustomization.yaml"),
         *deploy.glob("flux/channels/*/kustomization.yaml"),
     ]
-    return sorted(file.parent for file in found)
+    return sorted(file.parent for file in found if file.parent.name not in _PARTS)
 
 
 def render(tool: Path, folder: Path) -> Rendering:
@@ -145,7 +155,7 @@ def render(tool: Path, folder: Path) -> Rendering:
     """
     text = output(str(tool), "kustomize", str(folder))
     try:
-        documents = [item for item in yaml.safe_load_all(text) if item]
+        documents = [item for item in yaml.load_all(text, Loader=_LOADER) if item]
     except yaml.YAMLError as error:
         raise DeliveryError(f"{folder} does not render to YAML: {error}") from error
     name = "/".join(folder.parts[-(3 if folder.parent.name == "channels" else 2) :])

@@ -49,8 +49,7 @@ def durable_consumers(service: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for subject in subjects.ALL:
         if subject.delivery is subjects.Delivery.DURABLE:
-            words = [word for word in subject.template.split(".") if word != "ai" and "{" not in word]
-            found[f"{service}-{'-'.join(words)}"] = subject.stream
+            found[f"{service}-{subject.slug}"] = subject.stream
     return found
 
 
