@@ -10,6 +10,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from handler_base.messaging.streams import STREAMS
 from handler_messages import (
@@ -23,7 +24,7 @@ from handler_messages import (
     LoginEvent,
     subjects,
 )
-from handler_testkit.endpoints import stalling
+from handler_testkit.endpoints import answering, stalling
 from handler_testkit.services import until
 
 from .conftest import NATS, ROOT
@@ -259,6 +260,34 @@ async def test_a_client_is_answered_and_a_frontend_reads_again_what_it_missed(
             assert again.headers["Nats-Subject"] == subject
 
 
+async def test_a_dead_letter_is_answered_when_its_error_is_taken_out_and_it_is_published_again(
+    nats: Secured, inference: Inference, chat_process: ServiceProcess
+) -> None:
+    healthy = inference.routes["/llm/v1/chat/completions"]
+    inference.llm(answering({"error": {"message": "down"}}, 503))
+    await started(chat_process)
+    async with nats.client("frontend") as frontend, nats.client("operator") as operator:
+        heard = await frontend.listen("ai.chat.response.d1")
+        await frontend.send("ai.chat.user.ada.message", ChatRequest(request_id="d1", message="What?"))
+        assert ErrorResponse.FromString((await heard.next()).data).retryable
+        inference.llm(healthy)
+        js = operator.connection.jetstream
+        letter = await js.get_msg("AI_DLQ", seq=1)
+        assert letter.headers["Dead-Letter-Subject"] == "ai.chat.user.ada.message"
+        await js.purge_stream("AI_RESPONSES", subject="ai.chat.response.d1")
+        await operator.connection.publish_bytes(letter.headers["Dead-Letter-Subject"], letter.data)
+        assert ChatResponse.FromString((await heard.next()).data).response == "The answer is 42."
+
+
+async def test_the_probes_of_the_server_are_answered(nats: Secured) -> None:
+    (server,) = yaml.safe_load_all((NATS / "statefulset.yaml").read_text())
+    (container,) = server["spec"]["template"]["spec"]["containers"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        url = nats.monitoring + container[probe]["httpGet"]["path"]
+        with await asyncio.to_thread(urllib.request.urlopen, url, timeout=5) as answer:
+            assert json.loads(answer.read())["status"] == "ok"
+
+
 async def test_nobody_comes_in_without_a_password(nats: Secured) -> None:
     from handler_testkit.services import Client
 
@@ -274,8 +303,6 @@ async def test_nobody_comes_in_without_a_password(nats: Secured) -> None:
 async def test_keda_sees_the_backlog_of_every_trigger_under_the_account_and_names_of_its_manifest(
     nats: Secured, inference: Inference, chat_process: ServiceProcess
 ) -> None:
-    import yaml
-
     del inference
     await started(chat_process)
     text = (ROOT / "deploy" / "components" / "keda" / "chat-handler.yaml").read_text()
