@@ -51,7 +51,9 @@ def client_options(settings: NatsSettings) -> dict[str, Any]:
     """
     addresses, login = _servers(settings.url)
     if not _INBOX.fullmatch(settings.inbox_prefix):
-        raise ConfigError([f"NATS_INBOX_PREFIX={settings.inbox_prefix!r}: expected a subject without wildcards"])
+        raise ConfigError(
+            [f"NATS_INBOX_PREFIX={settings.inbox_prefix!r}: expected a subject without wildcards"]
+        )
     options: dict[str, Any] = {
         "servers": addresses,
         "allow_reconnect": True,
