@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from handler_base.messaging.settings import WorkSettings
 from handler_base.messaging.streams import STREAMS
 from handler_messages import (
     CancelRequest,
@@ -138,6 +139,23 @@ async def test_chat_handler_extends_a_stream_that_lacks_a_subject_and_finds_its_
             while (await js.stream_info("COMPANIONS_CHAT")).state.consumer_count < 2:
                 await asyncio.sleep(0.05)
     assert "violation" not in nats.log().lower()
+
+
+async def test_chat_handler_names_the_stream_that_has_its_subjects(
+    nats: Secured, inference: Inference, chat_process: ServiceProcess
+) -> None:
+    del inference
+    async with nats.client("operator") as operator:
+        await operator.connection.jetstream.add_stream(name="OLD_CHAT", subjects=["ai.chat.user.>"])
+    chat_process.start(ready=False)
+
+    async def said() -> str:
+        return str((await asyncio.to_thread(chat_process.probe, "/readyz")).get("missing", ""))
+
+    async with asyncio.timeout(20):
+        while "OLD_CHAT" not in (missing := await said()):
+            await asyncio.sleep(0.05)
+    assert "kept by OLD_CHAT" in missing
 
 
 @pytest.mark.parametrize(
@@ -320,6 +338,7 @@ async def test_keda_sees_the_backlog_of_every_trigger_under_the_account_and_name
         (consumer,) = [c for c in stream["consumer_detail"] if c["name"] == data["consumer"]]
         assert consumer["num_pending"] + consumer["num_ack_pending"] == 0
         found.add(consumer["config"]["filter_subject"])
+        assert int(data["lagThreshold"]) == WorkSettings().durable_in_flight
     assert found <= durable
     assert "ai.chat.user.*.message" in found
 

@@ -141,6 +141,7 @@ def test_the_manifests_as_they_are_have_no_problem(tool: Path, contracts: Path) 
         # policies
         ("flux/channels/release/kustomization.yaml", "  - chat-handler.yaml\n", "", "names the ImagePolicy flux-system:chat-handler, which is not among those of this folder"),
         ("flux/images/kustomization.yaml", "  - chat-handler.yaml\n", "", "ImagePolicy chat-handler: there is no ImageRepository chat-handler"),
+        ("flux/images/kustomization.yaml", "  - local-inference.yaml\n", "", "flux: local-inference ships an image, and no ImageRepository looks for it"),
         (RELEASE, "[0-9]+$", "[0-9]+", "ImagePolicy chat-handler: it would choose the tag 0.1.0-debug"),
         (RELEASE, "  filterTags:\n    pattern: ^[0-9]+\\.[0-9]+\\.[0-9]+$\n", "", "filterTags.pattern is missing: -debug images would be chosen"),
         (MAIN, "[0-9a-f]{7}$", "[0-9a-f]{7}", "it would choose the tag main-20260102030405-0a1b2c3-debug"),

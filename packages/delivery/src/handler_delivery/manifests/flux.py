@@ -61,6 +61,10 @@ class Images:
     ) -> Iterator[str]:
         """Yield what is wrong between images, policies and markers."""
         known = {key: item for policies in self.policies.values() for key, item in policies.items()}
+        followed = {image_name(image) for image in self.repositories.values()}
+        for member in services.values():
+            if member.has_image and member.name not in followed:
+                yield f"flux: {member.name} ships an image, and no ImageRepository looks for it"
         for folder, policies in self.policies.items():
             for item in policies.values():
                 for problem in self._policy(item):
