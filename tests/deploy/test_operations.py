@@ -232,6 +232,18 @@ def test_paths_and_names_in_the_text_exist(tool: Path) -> None:
         assert f"`overlays/{overlay.name}`" in readme
 
 
+def test_the_metrics_that_the_guide_names_are_measured() -> None:
+    source = "".join(
+        file.read_text()
+        for folder in ("packages", "services")
+        for file in (ROOT / folder).glob("*/src/**/*.py")
+    )
+    names = re.findall(r"`(handler\.[a-z_.]+)`", GUIDE)
+    assert len(names) > 5
+    for name in names:
+        assert f'"{name}"' in source, name
+
+
 def test_the_helm_values_have_the_same_passwords_as_our_own_server() -> None:
     values = yaml.safe_load((ROOT / "deploy" / "nats-helm" / "values.yaml").read_text())
     (ours,) = yaml.safe_load_all((ROOT / "deploy" / "base" / "nats" / "statefulset.yaml").read_text())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from handler_base.config import Settings, load, settings_of
+from handler_base.config import Setting, Settings, load, settings_of
 from handler_base.errors import ConfigError
 from handler_base.service import ServiceSettings
 from handler_delivery.errors import DeliveryError
@@ -99,14 +99,9 @@ class Environments:
         if member is None:
             return None
         values, _ = self._values(container)
-        names = {setting.names[0]: setting for setting in settings_of(settings_class(member.module))}
-        plain = {name: value for name, value in values.items() if not name.endswith("_FILE")}
-        for name in values:
-            stem = name.removesuffix("_FILE")
-            if stem != name and stem in names and names[stem].secret:
-                plain[stem] = _SECRET
+        cls = settings_class(member.module)
         try:
-            return Environment(values, load(settings_class(member.module), plain))
+            return Environment(values, load(cls, _without_files(values, _known(cls))))
         except ConfigError:
             return Environment(values, None)
 
@@ -128,16 +123,12 @@ class Environments:
         values, problems = self._values(container)
         yield from problems
         cls = settings_class(member.module)
-        known = {name: setting for setting in settings_of(cls) for name in setting.names}
-        plain: dict[str, str] = {}
+        known = _known(cls)
+        plain = _without_files(values, known)
         for name, value in values.items():
-            stem = name.removesuffix("_FILE")
-            if name in known:
-                plain[name] = value
-            elif stem != name and stem in known and known[stem].secret:
-                plain[stem] = _SECRET
+            if name.removesuffix("_FILE") in plain and name not in plain:
                 yield from _file(item, container, name, value)
-            elif not (name in OTEL and issubclass(cls, ServiceSettings)):
+            elif name not in known and not (name in OTEL and issubclass(cls, ServiceSettings)):
                 near = difflib.get_close_matches(name, [*known, *OTEL], 1)
                 yield f"{name} is no setting of {member.name}" + (f"; {near[0]} is" if near else "")
         try:
@@ -224,6 +215,20 @@ def settings_class(module: str) -> type[Settings]:
             f"{module}.config has {len(outer)} classes of settings that no other holds; expected one"
         )
     return outer[0]
+
+
+def _known(cls: type[Settings]) -> dict[str, Setting]:
+    return {name: setting for setting in settings_of(cls) for name in setting.names}
+
+
+def _without_files(values: Mapping[str, str], known: Mapping[str, Setting]) -> dict[str, str]:
+    """Return the settings among the variables; a secret from a file holds a stand-in under its own name."""
+    found = {name: value for name, value in values.items() if name in known}
+    for name in values:
+        stem = name.removesuffix("_FILE")
+        if name not in known and stem in known and known[stem].secret:
+            found[stem] = _SECRET
+    return found
 
 
 def _file(item: Object, container: Body, name: str, value: str) -> Iterator[str]:
