@@ -48,6 +48,10 @@ lint: setup ## Ruff, pyright, the wire contract, the lock file
 	@$(RUN) python scripts/proto.py --check
 	@$(RUN) python scripts/proto_breaking.py
 
+.PHONY: manifests
+manifests: setup ## Render every overlay, validate and cross-check deploy/
+	@$(RUN) delivery manifests
+
 .PHONY: milvus
 milvus: setup
 	@$(UV) sync --quiet --locked --all-packages --all-extras --group milvus

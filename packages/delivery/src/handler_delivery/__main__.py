@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 VERBS: dict[str, tuple[str, str]] = {
     "images": ("images.build", "build the images, start each and check it"),
     "push": ("images.push", "send the images to a registry"),
+    "manifests": ("manifests", "render every overlay of deploy/ and check each object"),
 }
 """Verb → the module that has `add_arguments(parser)` and `run(options) -> int`, and one line of help."""
 

@@ -123,12 +123,11 @@ class Service:
         """
         if subject.delivery not in {Delivery.REQUEST, Delivery.DURABLE}:
             raise ValueError(f"{subject.template} is not consumed by a handler")
-        slug = "-".join(token for token in subject.template.split(".") if token != "ai" and "{" not in token)
         durable = subject.delivery is Delivery.DURABLE
         stats = EndpointStats(
-            name=slug,
+            name=subject.slug,
             subject=subject.wildcard,
-            queue_group=f"{self.name}-{slug}" if durable else self.name,
+            queue_group=f"{self.name}-{subject.slug}" if durable else self.name,
             metadata={"delivery": subject.delivery.value},
         )
         route = Route(subject, handler, response, stats)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from handler_base.config import load
-from handler_base.errors import ConfigError
+from handler_base.errors import ConfigError, MessagingError
 from handler_base.messaging.options import client_options
 from handler_base.messaging.settings import NatsSettings
 from handler_testkit.nats import free_port, nats_server
@@ -438,3 +438,18 @@ def test_an_address_that_cannot_be_one_is_a_wrong_setting_and_no_secret_is_shown
     with pytest.raises(ConfigError, match="NATS_URL") as caught:
         client_options(load(NatsSettings, {"NATS_URL": url}))
     assert "secret" not in str(caught.value)
+
+
+async def test_inboxes_have_the_prefix_that_is_set(nats: NatsServer) -> None:
+    async with Client(nats.url, NATS_INBOX_PREFIX="_INBOX_ada") as client, Client(nats.url) as other:
+        assert client.connection.new_inbox().startswith("_INBOX_ada.")
+        asked = await other.listen("asked")
+        with pytest.raises(MessagingError):
+            await client.connection.request_bytes("asked", b"", timeout=0.1)
+        assert (await asked.next()).reply.startswith("_INBOX_ada.")
+
+
+@pytest.mark.parametrize("prefix", ["_INBOX.>", "in box", "$SYS", "a..b", "*"])
+def test_an_inbox_prefix_that_is_no_subject_is_refused(prefix: str) -> None:
+    with pytest.raises(ConfigError, match="NATS_INBOX_PREFIX"):
+        client_options(NatsSettings(inbox_prefix=prefix))

@@ -98,6 +98,11 @@ class Subject:
         object.__setattr__(self, "names", tuple(_PLACEHOLDER.findall(self.template)))
         object.__setattr__(self, "wildcard", _PLACEHOLDER.sub("*", self.template))
 
+    @property
+    def slug(self) -> str:
+        """Its fixed words as a name: `chat-user-message`. Consumers and endpoints are called after it."""
+        return "-".join(word for word in self.template.split(".") if word != "ai" and "{" not in word)
+
     def build(self, **ids: str) -> str:
         """Fill in the ids.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from handler_base.messaging.settings import NatsSettings
 
 _JWT = re.compile(r"-BEGIN NATS USER JWT-+\s+(\S+)\s+-+END")
+_INBOX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _SEED = re.compile(r"-BEGIN USER NKEY SEED-+\s+(\S+)\s+-+END")
 
 
@@ -49,10 +50,15 @@ def client_options(settings: NatsSettings) -> dict[str, Any]:
         ConfigError: If the settings cannot work on any server; no secret is in its text.
     """
     addresses, login = _servers(settings.url)
+    if not _INBOX.fullmatch(settings.inbox_prefix):
+        raise ConfigError(
+            [f"NATS_INBOX_PREFIX={settings.inbox_prefix!r}: expected a subject without wildcards"]
+        )
     options: dict[str, Any] = {
         "servers": addresses,
         "allow_reconnect": True,
         "max_reconnect_attempts": -1,
+        "inbox_prefix": settings.inbox_prefix,
         "connect_timeout": settings.connect_timeout,
         "ping_interval": settings.ping_interval,
         "max_outstanding_pings": 2,

@@ -22,6 +22,9 @@ class NatsSettings(Settings, frozen=True, kw_only=True):
     tls_cert: Annotated[str, env("NATS_TLS_CERT", help="PEM file with our certificate")] = ""
     tls_key: Annotated[str, env("NATS_TLS_KEY", help="PEM file with the key of NATS_TLS_CERT")] = ""
     tls_first: Annotated[bool, env("NATS_TLS_FIRST", help="TLS before the server's first line")] = False
+    inbox_prefix: Annotated[
+        str, env("NATS_INBOX_PREFIX", help="first part of our inboxes; of our own where NATS has permissions")
+    ] = "_INBOX"
     connect_timeout: Annotated[float, env("NATS_CONNECT_TIMEOUT", help="seconds for one attempt", ge=0.1)] = (
         5.0
     )
