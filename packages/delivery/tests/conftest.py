@@ -7,11 +7,15 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from handler_delivery.git import Repository
 from handler_delivery.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[3]
 OF_CI = (
@@ -67,6 +71,16 @@ class Checkout:
         return self.git("rev-parse", "HEAD")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _our_uv() -> Iterator[None]:
+    """Let a checkout of a test use the uv of this one."""
+    own = ROOT / ".uv" / "bin" / "uv"
+    with pytest.MonkeyPatch.context() as patch:
+        if own.exists() and not os.environ.get("UV"):
+            patch.setenv("UV", str(own))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _outside_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that wants a runner's environment says so; git knows nobody but the person of the test."""
@@ -85,7 +99,7 @@ def _outside_ci(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This workspace without its tests, with a Dockerfile for each service that has an image."""
     root = tmp_path_factory.mktemp("template") / "checkout"
     root.mkdir()
@@ -109,10 +123,10 @@ def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def checkout(_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+def checkout(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     """Return a fresh checkout; it is the current folder."""
     root = tmp_path / "checkout"
-    shutil.copytree(_template, root)
+    shutil.copytree(template, root)
     monkeypatch.chdir(root)
     return Checkout(root)
 
