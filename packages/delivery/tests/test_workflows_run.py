@@ -214,9 +214,10 @@ async def test_a_push_to_another_branch_is_checked_and_builds_nothing(
     checkout.commit()
     async with HttpEndpoint(answering({"id": "x"})) as ntfy:
         status, log = await runner.run("ci.yaml", "push", {}, NTFY_URL=ntfy.url, NTFY_TOPIC="builds")
-        (message,) = [request.json() for request in ntfy.requests]
+        told = [request.json() for request in ntfy.requests]
     assert status == 0, log
     assert [len(runner.calls(target)) for target in ("lint", "test", "images", "push")] == [1, 1, 0, 0]
+    (message,) = told
     assert message["title"] == "ada/handlers: CI passed on aside"
     assert "plan: skipped" in message["message"]
 
@@ -277,3 +278,17 @@ async def test_a_dry_run_of_a_release_changes_nothing_and_builds_nothing(
     assert runner.calls("images") + runner.calls("wheels") == []
     assert "v0" not in checkout.git("ls-remote", str(runner.origin))
     assert "nobody is told" in log
+
+
+async def test_a_release_of_what_fails_its_checks_does_not_begin(runner: Runner, checkout: Checkout) -> None:
+    runner.broken = {"lint"}
+    runner.prepare()
+    inputs = {"inputs": {"dry-run": "false", "again": "false"}}
+    async with HttpEndpoint(answering({"id": "x"})) as ntfy:
+        status, log = await runner.run(
+            "release.yaml", "workflow_dispatch", inputs, NTFY_URL=ntfy.url, NTFY_TOPIC="builds"
+        )
+        told = [request.json()["message"] for request in ntfy.requests]
+    assert status != 0, log
+    assert "v0" not in checkout.git("ls-remote", str(runner.origin))
+    assert told == ["checks: failure\nimages: skipped\nrelease: skipped\nwheels: skipped"]
