@@ -28,7 +28,7 @@ def output(
         DeliveryError: If it is not there or fails, with what it said.
     """
     try:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             command, cwd=cwd, env=environ, input=text, capture_output=True, text=True, check=False
         )
     except FileNotFoundError as error:
