@@ -14,15 +14,17 @@ export Q
 # uv from PATH when there is one, else our own copy in .uv/
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --no-sync
+CHECK_PYTHON := $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	|| { echo "Python 3.11 or newer is needed (make PYTHON=/path/to/python3)"; exit 1; }
 # Plans, tags, releases and tells with Python alone: a job that does no more need not set up everything.
-DELIVERY := UV="$(UV)" PYTHONPATH=packages/delivery/src $(PYTHON) -m handler_delivery
+DELIVERY := { $(CHECK_PYTHON); } && UV="$(UV)" PYTHONPATH=packages/delivery/src $(PYTHON) -m handler_delivery
 
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 .uv/bin/uv:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (make PYTHON=/path/to/python3)"; exit 1; }
+	@$(CHECK_PYTHON)
 	@echo "installing uv $(UV_VERSION) into .uv/"
 	@$(PYTHON) -m venv .uv >/dev/null 2>&1 || { $(PYTHON) -m pip install --quiet --target .uv/lib "uv==$(UV_VERSION)" && mkdir -p .uv/bin && ln -sf ../lib/bin/uv .uv/bin/uv; }
 	@test -x .uv/bin/uv || .uv/bin/pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"

@@ -29,7 +29,7 @@ from wsgiref.simple_server import make_server
 import pypiserver
 roots, port = [sys.argv[1]], int(sys.argv[2])
 app = pypiserver.app(
-    roots=roots, authenticate=["update"], disable_fallback=True, auther=lambda user, password: (user, password) == ("ada", "t0ken")
+    roots=roots, authenticate=["update", "list", "download"], disable_fallback=True, auther=lambda user, password: (user, password) == ("ada", "t0ken")
 )
 make_server("127.0.0.1", port, app).serve_forever()
 """
@@ -37,7 +37,7 @@ make_server("127.0.0.1", port, app).serve_forever()
 
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[str]:
-    """Return the address of a package index that takes uploads from one login only."""
+    """Return the address of a package index that is private: one login may list, install and upload."""
     (tmp_path / "index").mkdir()
     port = free_port()
     with (tmp_path / "log").open("w") as log:
@@ -90,7 +90,7 @@ def test_wheels_are_uploaded_once_and_install_from_there(
     target = tmp_path / "target"
     subprocess.run(
         [uv(checkout.workspace), "pip", "install", "--quiet", "--no-deps", "--no-config", "--no-cache", "--target", str(target),
-         "--default-index", f"{index}/simple/", "handler-base==0.1.0", "handler-messages==0.1.0"],
+         "--default-index", f"{index.replace('://', '://ada:t0ken@')}/simple/", "handler-base==0.1.0", "handler-messages==0.1.0"],
         cwd=tmp_path, check=True, timeout=60,
     )  # fmt: skip
     names = ["handler_base", "handler_messages"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import subprocess
 import tomllib
@@ -128,10 +129,45 @@ def test_a_release_that_somebody_overtakes_pushes_neither_commit_nor_tag(
     for command in (["add", "--all"], ["commit", "--quiet", "-m", "Be first"], ["push", "--quiet"]):
         subprocess.run(["git", *command], cwd=other, check=True)
     first = in_origin(origin, "rev-parse", "main")
+    here = checkout.git("rev-parse", "HEAD")
     assert main(["release"]) == 2
     assert "If main moved on meanwhile, run it again" in capsys.readouterr().err
     assert (in_origin(origin, "rev-parse", "main"), in_origin(origin, "tag")) == (first, "")
     assert outputs.read_text() == ""
+    assert (
+        checkout.git("rev-parse", "HEAD"),
+        checkout.git("tag"),
+        checkout.git("status", "--porcelain"),
+    ) == (here, "", "")
+
+
+def test_a_release_is_made_on_main_alone(
+    checkout: Checkout, origin: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkout.git("switch", "--quiet", "-c", "aside")
+    assert main(["release"]) == 2
+    assert "a release is made on main" in capsys.readouterr().err
+    checkout.git("switch", "--quiet", "--detach", "main")
+    assert main(["release"]) == 2
+    monkeypatch.setenv("GITHUB_REF", "refs/heads/main")
+    assert main(["release"]) == 0
+    assert in_origin(origin, "tag") == "v0.1.0"
+
+
+async def test_a_release_logs_in_with_its_token_and_a_refusal_is_told_without_it(
+    checkout: Checkout, outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RELEASE_TOKEN", "t0ken")
+    async with HttpEndpoint(answering({"message": "protected"}, 403)) as server:
+        monkeypatch.setenv("GITHUB_SERVER_URL", server.url)
+        checkout.git("remote", "add", "origin", f"{server.url}/ada/handlers.git")
+        assert await asyncio.to_thread(main, ["release"]) == 2
+        login = server.requests[0].headers["authorization"]
+    assert base64.b64decode(login.removeprefix("Basic ")) == b"release:t0ken"
+    said = capsys.readouterr().err
+    assert "RELEASE_TOKEN must belong to someone who may push" in said
+    assert "t0ken" not in said
+    assert login.removeprefix("Basic ") not in said
 
 
 def test_a_release_whose_later_jobs_failed_can_be_handed_on_again(

@@ -128,6 +128,13 @@ def test_checks_run_for_every_push_and_pull_request() -> None:
     }
 
 
+def test_what_a_workflow_checks_can_be_checked_here_with_one_command() -> None:
+    here = set(re.findall(r"^make ([a-z0-9-]+)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE))
+    steps = [step.get("run", "") for job in JOBS for step in job.data["steps"]]
+    there = {match["target"] for run in steps if (match := MAKE.fullmatch(run))}
+    assert there - here <= {"affected", "push", "release", "wheels", "publish", "notify"}
+
+
 RENOVATE = json.loads((ROOT / "renovate.json").read_text())
 
 

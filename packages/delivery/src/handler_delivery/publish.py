@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from handler_delivery.errors import DeliveryError
 from handler_delivery.gitea import gitea
@@ -38,16 +39,25 @@ def publish(workspace: Workspace, wheels: Sequence[Path], upload: str, index: st
         raise DeliveryError(
             "set REGISTRY_USER and REGISTRY_TOKEN: who may write packages, and a token of theirs"
         )
-    environ = {**os.environ, "UV_PUBLISH_USERNAME": user, "UV_PUBLISH_PASSWORD": token}
+    environ = {
+        **os.environ,
+        "UV_PUBLISH_URL": upload,
+        "UV_PUBLISH_USERNAME": user,
+        "UV_PUBLISH_PASSWORD": token,
+        "UV_PUBLISH_CHECK_URL": _with_login(index, user, token),
+    }
     environ.pop("UV_PUBLISH_TOKEN", None)
     for wheel in wheels:
         try:
-            output(
-                uv(workspace), "publish", "--no-progress", "--publish-url", upload, "--check-url", index, str(wheel),
-                cwd=workspace.root, environ=environ,
-            )  # fmt: skip
+            output(uv(workspace), "publish", "--no-progress", str(wheel), cwd=workspace.root, environ=environ)
         except DeliveryError as error:
             raise DeliveryError(f"{wheel.name} was not uploaded to {upload}\n{error}") from error
+
+
+def _with_login(url: str, user: str, token: str) -> str:
+    """Return an address that carries its login: the packages of a private owner are not listed without."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{quote(user, safe='')}:{quote(token, safe='')}@{parts.netloc}"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -139,7 +139,7 @@ def _author(repository: Repository) -> list[str]:
 
 
 def push_release(repository: Repository, plan: Plan) -> None:
-    """Push the commit and the tag together.
+    """Push the commit and the tag together; take both back here when that fails.
 
     Raises:
         DeliveryError: If somebody pushed to the branch meanwhile, or the push is not allowed.
@@ -150,6 +150,8 @@ def push_release(repository: Repository, plan: Plan) -> None:
             cwd=repository.root, environ={**os.environ, **_login(os.environ)},
         )  # fmt: skip
     except DeliveryError as error:
+        repository.run("tag", "--delete", plan.tag)
+        repository.run("reset", "--quiet", "--keep", "HEAD~1")
         raise DeliveryError(
             f"{plan.version} was not released, nothing was pushed. If {BRANCH} moved on meanwhile, run it again; "
             f"if {BRANCH} is protected, RELEASE_TOKEN must belong to someone who may push to it.\n{error}"
@@ -208,6 +210,8 @@ def run(options: argparse.Namespace) -> int:
         say(f"would release {plan.version} after {plan.last or 'nothing'}\n\n{plan.text}")
         hand_on(released="false")
         return 0
+    if not options.no_push and _branch(repository) != BRANCH:
+        raise DeliveryError(f"a release is made on {BRANCH}; to see one here, add --no-push")
     changed = repository.uncommitted(["."])
     if changed:
         raise DeliveryError(
@@ -220,6 +224,12 @@ def run(options: argparse.Namespace) -> int:
         _announce(plan)
     say(f"released {plan.version}")
     return _hand_on(workspace, repository, str(plan.version), commit)
+
+
+def _branch(repository: Repository) -> str:
+    """Return the branch that is checked out; where it is a bare commit, the one that CI says it is of."""
+    name = repository.run("rev-parse", "--abbrev-ref", "HEAD")
+    return name if name != "HEAD" else os.environ.get("GITHUB_REF", "").removeprefix("refs/heads/")
 
 
 def _announce(plan: Plan) -> None:
