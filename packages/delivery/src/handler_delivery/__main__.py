@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 VERBS: dict[str, tuple[str, str]] = {
+    "images": ("images.build", "build the images, start each and check it"),
     "affected": ("affected", "the services whose image a change decides, as a matrix"),
     "tag": ("tags", "the tag of the images of this commit"),
     "release": ("release", "version, changelog, tag"),

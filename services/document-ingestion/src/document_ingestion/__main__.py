@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,10 @@ _FAILED, _IMPOSSIBLE, _INTERRUPTED = 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command: 0 when all is stored, 1 when documents failed, 2 when nothing can be done."""
-    sys.exit(_run(_parser().parse_args(arguments)))
+    options = _parser().parse_args(arguments)
+    # As the first process of a container we would not hear SIGTERM otherwise; Ctrl-C and it mean the same.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    sys.exit(_run(options))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from importlib.metadata import distribution
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,14 +39,13 @@ def model_folder() -> Path:
     """Return the folder of the weights inside the installed package, without importing the package.
 
     Raises:
-        FileNotFoundError: If the package has no weights.
-        importlib.metadata.PackageNotFoundError: If it is not installed.
+        FileNotFoundError: If the package is not installed, or has no weights.
     """
-    files = distribution(PACKAGE).files or []
-    weights = next((file for file in files if file.name == "model.safetensors"), None)
-    if weights is None:
-        raise FileNotFoundError(f"{PACKAGE} is installed without its weights")
-    return Path(str(weights.locate())).parent
+    spec = find_spec(PACKAGE.replace("-", "_"))
+    for folder in (spec.submodule_search_locations or () if spec else ()):
+        for weights in Path(folder).rglob("model.safetensors"):
+            return weights.parent
+    raise FileNotFoundError(f"{PACKAGE} is not installed, or without its weights")
 
 
 def map_safetensors(path: Path) -> dict[str, Floats]:

@@ -1,0 +1,1 @@
+"""The images: built, read back, started, weighed, pushed."""

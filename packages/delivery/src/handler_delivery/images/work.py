@@ -1,0 +1,155 @@
+"""The services at their work: each image started against real parts, asked, and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from handler_delivery.images.container import container
+from handler_messages import ChatRequest, ChatResponse
+from handler_testkit.endpoints import HttpEndpoint, stalling
+from handler_testkit.models import inference
+from handler_testkit.nats import free_port, nats_server
+from handler_testkit.nats_login import certificates
+from handler_testkit.services import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from handler_delivery.images.container import Container
+    from handler_delivery.images.engine import Engine
+    from handler_delivery.workspace import Member
+
+    Question = Callable[[Client], Awaitable[list[str]]]
+    """Asks a service that is ready; returns what was wrong with its answer."""
+
+READY_SECONDS = 30.0
+ROUTES = ("llm", "embeddings", "reranker", "whisper", "tts")
+
+
+def work(machine: Engine, member: Member, image: str) -> list[str]:
+    """Start a service from its image, let it work, stop it; return what went wrong.
+
+    A service that this module knows no work for is a handler: it must become ready and stop.
+    """
+    scenario = SCENARIOS.get(member.name, handler)
+    with tempfile.TemporaryDirectory() as scratch:
+        return asyncio.run(scenario(machine, image, Path(scratch)))
+
+
+async def handler(machine: Engine, image: str, folder: Path, ask: Question | None = None) -> list[str]:
+    """Start a handler against a real nats-server with TLS and a scripted model; it must be ready, and exit 0."""
+    tls = certificates(folder)
+    image = machine.with_files(image, _readable(folder))
+    port = free_port()
+    with nats_server(config=tls.config(), scheme="tls") as nats:
+        async with HttpEndpoint(inference()) as endpoint:
+            environ = {
+                "NATS_URL": nats.url,
+                "NATS_TLS_CA": f"/check/{Path(tls.ca).name}",
+                "HEALTH_PORT": str(port),
+                **{f"{name.upper()}_URL": f"{endpoint.url}/{name}" for name in ROUTES},
+            }
+            with container(machine, image, environ=environ) as running:
+                problems = await asyncio.to_thread(_becomes_ready, running, f"http://127.0.0.1:{port}/readyz")
+                if ask and not problems:
+                    async with Client(nats.url, NATS_TLS_CA=tls.ca) as client:
+                        problems += await ask(client)
+                return problems + await asyncio.to_thread(_ends_well, running)
+
+
+async def chat_handler(machine: Engine, image: str, folder: Path) -> list[str]:
+    """Ask chat-handler a question over TLS."""
+
+    async def ask(client: Client) -> list[str]:
+        request = ChatRequest(request_id="image", message="Are you there?", enable_rag=False)
+        answer = await client.connection.request("ai.chat.request", request, ChatResponse, timeout=20)
+        said = isinstance(answer, ChatResponse) and answer.response
+        return [] if said else [f"it does not answer: {answer}"]
+
+    return await handler(machine, image, folder, ask)
+
+
+async def document_ingestion(machine: Engine, image: str, folder: Path) -> list[str]:
+    """Let document-ingestion read a folder into a file of vectors, and stop it while an endpoint hangs."""
+    (folder / "page.md").write_text("# A page\n\nThe tide table hangs beside the door.\n")
+    image = machine.with_files(image, _readable(folder))
+    volume = ["--tmpfs=/tmp:rw,size=64m,mode=1777"]
+    async with HttpEndpoint(inference()) as endpoint:
+        environ = {"EMBEDDINGS_URL": f"{endpoint.url}/embeddings", "SQLITE_PATH": "/tmp/vectors.db"}
+        arguments = ("/check", "--json")
+        with container(machine, image, *arguments, environ=environ, options=volume) as running:
+            status = await asyncio.to_thread(running.wait)
+            report = running.logs()
+        stored = status == 0 and json.loads(report)["added"] == 1
+        problems = [] if stored else [f"it ends with {status}: {report}"]
+    async with HttpEndpoint(stalling) as endpoint:
+        environ["EMBEDDINGS_URL"] = endpoint.url
+        with container(machine, image, *arguments, environ=environ, options=volume) as running:
+            await endpoint.wait(lambda: bool(endpoint.requests))
+            status = await asyncio.to_thread(running.stop)
+            if status in {0, 137}:
+                problems.append(f"told to stop while it waits, it exits with {status}")
+    return problems
+
+
+async def local_inference(machine: Engine, image: str, _: Path) -> list[str]:
+    """Ask local-inference for an answer, which takes its model of embeddings and its index."""
+    port = free_port()
+    with container(machine, image, environ={"PORT": str(port)}) as running:
+        url = f"http://127.0.0.1:{port}"
+        problems = await asyncio.to_thread(_becomes_ready, running, f"{url}/readyz")
+        question = {"input": ["the tide table"]}
+        if not problems:
+            found = await asyncio.to_thread(_post, f"{url}/embeddings/v1/embeddings", question)
+            if len(found["data"][0]["embedding"]) != 384:
+                problems.append(f"it does not embed: {found}")
+        return problems + await asyncio.to_thread(_ends_well, running)
+
+
+SCENARIOS: dict[str, Callable[[Engine, str, Path], Coroutine[Any, Any, list[str]]]] = {
+    "chat-handler": chat_handler,
+    "document-ingestion": document_ingestion,
+    "local-inference": local_inference,
+}
+
+
+def _post(url: str, body: object) -> Any:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def _readable(folder: Path) -> Path:
+    folder.chmod(0o755)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    return folder
+
+
+def _becomes_ready(running: Container, url: str) -> list[str]:
+    deadline = time.monotonic() + READY_SECONDS
+    said = ""
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                return [] if answer.status == 200 else [f"{url} answers {answer.status}"]
+        except urllib.error.HTTPError as error:
+            said = error.read().decode()
+        except OSError as error:
+            said = str(error)
+            if running.state("Running") != "true":
+                break
+        time.sleep(0.05)
+    return [f"it does not become ready: {said}\n{running.logs()}"]
+
+
+def _ends_well(running: Container) -> list[str]:
+    status = running.stop()
+    return [] if status == 0 else [f"it exits with {status} on its stop signal:\n{running.logs()}"]
