@@ -107,7 +107,7 @@ class Runner:
         (self.folder / "event.json").write_text(json.dumps(payload))
         command = [
             str(BIN / "act"), event, "--workflows", f".gitea/workflows/{workflow}", "--eventpath", str(self.folder / "event.json"),
-            "--platform", "ubuntu-latest=-self-hosted", "--github-instance", "git.example.com", "--secret", "GITHUB_TOKEN=none",
+            "--platform", "ubuntu-latest=-self-hosted", "--github-instance", "git.example.com",
         ]  # fmt: skip
         for name, value in variables.items():
             command += ["--var", f"{name}={value}", "--secret", f"{name}={value}"]
