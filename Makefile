@@ -14,13 +14,17 @@ export Q
 # uv from PATH when there is one, else our own copy in .uv/
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --no-sync
+CHECK_PYTHON := $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	|| { echo "Python 3.11 or newer is needed (make PYTHON=/path/to/python3)"; exit 1; }
+# Plans, tags, releases and tells with Python alone: a job that does no more need not set up everything.
+DELIVERY := { $(CHECK_PYTHON); } && UV="$(UV)" PYTHONPATH=packages/delivery/src $(PYTHON) -m handler_delivery
 
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 .uv/bin/uv:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (make PYTHON=/path/to/python3)"; exit 1; }
+	@$(CHECK_PYTHON)
 	@echo "installing uv $(UV_VERSION) into .uv/"
 	@$(PYTHON) -m venv .uv >/dev/null 2>&1 || { $(PYTHON) -m pip install --quiet --target .uv/lib "uv==$(UV_VERSION)" && mkdir -p .uv/bin && ln -sf ../lib/bin/uv .uv/bin/uv; }
 	@test -x .uv/bin/uv || .uv/bin/pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
@@ -39,11 +43,14 @@ format: setup ## Format and fix what can be fixed
 	@$(RUN) ruff check --fix --quiet . ; $(RUN) ruff format --quiet .
 
 .PHONY: lint
-lint: setup ## Ruff, pyright, the wire contract, the lock file
+lint: setup contract lint-ci ## Ruff, pyright, the lock file, the wire contract, the workflows
 	@$(UV) lock --quiet --check
 	@$(RUN) ruff check --quiet .
 	@$(RUN) ruff format --quiet --check .
 	@$(RUN) pyright --warnings
+
+.PHONY: contract
+contract: setup ## The wire contract: its style, the generated code, no breaking change
 	@$(RUN) buf lint proto
 	@$(RUN) python scripts/proto.py --check
 	@$(RUN) python scripts/proto_breaking.py
@@ -51,6 +58,16 @@ lint: setup ## Ruff, pyright, the wire contract, the lock file
 .PHONY: manifests
 manifests: setup ## Render every overlay, validate and cross-check deploy/
 	@$(RUN) delivery manifests
+
+DOCKERFILES := $(wildcard images/*Dockerfile services/*/Dockerfile)
+
+.PHONY: lint-ci
+lint-ci: setup ## The workflows, Renovate's configuration, the Dockerfiles
+	@$(RUN) actionlint .gitea/workflows/*.yaml
+	@$(RUN) zizmor --offline --quiet --no-progress --persona pedantic .gitea/workflows/*.yaml
+	@$(RUN) check-jsonschema --builtin-schema vendor.github-workflows .gitea/workflows/*.yaml
+	@$(RUN) check-jsonschema --builtin-schema vendor.renovate renovate.json
+	@$(if $(DOCKERFILES),$(RUN) hadolint $(DOCKERFILES))
 
 .PHONY: milvus
 milvus: setup
@@ -123,6 +140,30 @@ bench: bench-environments ## chat-handler beside FastStream + httpx, in one run;
 .PHONY: budgets
 budgets: bench-environments ## The budgets of docs/architecture.md with pass or fail
 	@$(RUN) python bench/budgets.py
+
+.PHONY: affected
+affected: ## The services whose image a change decides: make affected BASE=main~3
+	@$(DELIVERY) affected $${BASE:+--base "$$BASE"}
+
+.PHONY: tag
+tag: ## The tag of the images of this commit
+	@$(DELIVERY) tag
+
+.PHONY: release
+release: ## Version, changelog, commit, tag, push: make release DRY_RUN=true
+	@$(DELIVERY) release
+
+.PHONY: wheels
+wheels: $(filter .uv/bin/uv,$(UV)) ## Build the wheels of the shared packages into dist/wheels/
+	@$(DELIVERY) wheels
+
+.PHONY: publish
+publish: $(filter .uv/bin/uv,$(UV)) ## Upload dist/wheels/: make publish UPLOAD=https://git.example.com/api/packages/owner/pypi
+	@$(DELIVERY) publish $${UPLOAD:+--upload "$$UPLOAD"}
+
+.PHONY: notify
+notify: ## Tell ntfy how a run ended: NEEDS, NTFY_URL, NTFY_TOPIC
+	@$(DELIVERY) notify
 
 .PHONY: clean
 clean: ## Remove everything that was set up or left behind

@@ -110,7 +110,9 @@ def rows(weights: list[Weight], together: float, figures: Figures) -> list[tuple
     return found
 
 
-def table(weights: list[Weight], together: float, figures: Figures, peer: tuple[float, float], base: str) -> str:
+def table(
+    weights: list[Weight], together: float, figures: Figures, peer: tuple[float, float], base: str
+) -> str:
     lines = ["| image | unpacked, MB | compressed, MB | of that its own, MB |", "|---|---:|---:|---:|"]
     lines += [f"| {w.name} | {w.unpacked:.1f} | {w.compressed:.1f} | {w.own:.1f} |" for w in weights]
     lines += [
@@ -148,7 +150,8 @@ def main() -> int:
         f"1,000,000 bytes. Starts: the fastest of {STARTS}."
     )
     weighed = {
-        w.name: {"unpacked_mb": [w.unpacked], "compressed_mb": [w.compressed], "own_mb": [w.own]} for w in weights
+        w.name: {"unpacked_mb": [w.unpacked], "compressed_mb": [w.compressed], "own_mb": [w.own]}
+        for w in weights
     }
     save("images", {**figures, **weighed, "together": {"compressed_mb": [together]}}, known)
     write_readme(table(weights, together, figures, peer, base), "images")

@@ -21,6 +21,7 @@ PLAN = Plan(rounds=4, unary=(1, 16, 64), streams=(1, 32), seconds=2.0, starts=4)
 
 HARDWARE = ("date", "cores", "cpu", "load before")
 
+
 def rows(plan: Plan) -> list[tuple[str, str, int]]:
     return [
         ("process start → subscribed, ms", "subscribed_ms", 0),

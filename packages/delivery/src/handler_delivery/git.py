@@ -46,7 +46,22 @@ class Repository:
 
     def changed(self, base: str, head: str = "HEAD") -> list[str]:
         """Return the paths that differ between two commits; a renamed file counts under both names."""
-        return self.run("diff", "--name-only", "--no-renames", base, head).splitlines()
+        return [
+            path
+            for path in self.run("diff", "--name-only", "--no-renames", "-z", base, head).split("\0")
+            if path
+        ]
+
+    def merge_base(self, revision: str, head: str = "HEAD") -> str:
+        """Return the last commit that two lines of history share; empty when they share none."""
+        try:
+            return self.run("merge-base", revision, head)
+        except DeliveryError:
+            return ""
+
+    def contains(self, revision: str, head: str = "HEAD") -> bool:
+        """Say whether a commit is `head` or one before it; false for one that is not here."""
+        return self.exists(revision) and self.merge_base(revision, head) == self.commit(revision)
 
     def uncommitted(self, paths: Sequence[str]) -> list[str]:
         """Return what below these paths is not committed."""

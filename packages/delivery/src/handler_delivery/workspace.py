@@ -19,7 +19,12 @@ CONTENT = ("src", "pyproject.toml", "README.md", "Dockerfile")
 IMAGES = "images"
 """The folder that decides what every image stands on."""
 
+CONTEXT = ".dockerignore"
+"""What of the checkout a build sees at all."""
+
 LOCK = "uv.lock"
+
+_NOT_INSTALLED = {"dev-dependencies", "metadata", "optional-dependencies"}
 
 
 @dataclass(frozen=True)
@@ -77,12 +82,18 @@ class Lock:
         return found
 
     def content(self, name: str) -> str:
-        """Return all that the lock says of what a member needs; two equal texts mean equal dependencies."""
-        return "\n".join(
-            f"{distribution} {extras} {package!r}"
-            for distribution, extras in sorted(self.closure(name))
-            for package in self._packages.get(distribution, [])
-        )
+        """Return all that the lock says of what a member needs; two equal texts mean equal dependencies.
+
+        What is left out: extras that nobody here asks for, and the developer dependencies of a member.
+        """
+        lines: list[str] = []
+        for distribution, extras in sorted(self.closure(name)):
+            for package in self._packages.get(distribution, []):
+                said = {key: value for key, value in package.items() if key not in _NOT_INSTALLED}
+                optional = package.get("optional-dependencies", {})
+                said["optional-dependencies"] = {extra: optional.get(extra) for extra in extras}
+                lines.append(f"{distribution} {extras} {said!r}")
+        return "\n".join(lines)
 
 
 class Workspace:
@@ -156,20 +167,26 @@ class Workspace:
 
     def inputs(self, name: str) -> list[str]:
         """Return the paths that decide an image, from the root; what the lock file says of it comes on top."""
-        return [IMAGES, *(f"{part.folder}/{path}" for part in self.parts(name) for path in CONTENT)]
+        return [IMAGES, CONTEXT, *(f"{part.folder}/{path}" for part in self.parts(name) for path in CONTENT)]
 
-    def touched(self, changed: Iterable[str], before: Lock) -> list[Member]:
-        """Return the services whose image a change decides anew.
+    def reasons(self, changed: Iterable[str], before: Lock) -> dict[str, str]:
+        """Return the services whose image a change decides anew, and what of the change does.
 
         Args:
             changed: The paths that changed, from the root.
             before: The lock file before the change.
         """
         changed = list(changed)
-        found: list[Member] = []
+        found: dict[str, str] = {}
         for member in self.images:
             inputs = self.inputs(member.name)
-            touched = any(path == one or path.startswith(f"{one}/") for path in changed for one in inputs)
-            if touched or self.lock.content(member.name) != before.content(member.name):
-                found.append(member)
+            paths = [path for path in changed for one in inputs if path == one or path.startswith(f"{one}/")]
+            if paths:
+                found[member.name] = paths[0]
+            elif self.lock.content(member.name) != before.content(member.name):
+                found[member.name] = f"{LOCK}: its dependencies"
         return found
+
+    def touched(self, changed: Iterable[str], before: Lock) -> list[Member]:
+        """Return the services of `reasons`."""
+        return [self.members[name] for name in self.reasons(changed, before)]

@@ -42,7 +42,7 @@ def model_folder() -> Path:
         FileNotFoundError: If the package is not installed, or has no weights.
     """
     spec = find_spec(PACKAGE.replace("-", "_"))
-    for folder in (spec.submodule_search_locations or () if spec else ()):
+    for folder in spec.submodule_search_locations or () if spec else ():
         for weights in Path(folder).rglob("model.safetensors"):
             return weights.parent
     raise FileNotFoundError(f"{PACKAGE} is not installed, or without its weights")

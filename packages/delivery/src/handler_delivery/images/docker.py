@@ -91,7 +91,10 @@ class Docker:
         image = f"{registry}/{member.name}"
         targets = self._stages(fresh=False)
         # The engine's own builder unpacks what it pushes, and then cannot set the times of folders.
-        own = "Driver:" in (driver := output("docker", "buildx", "inspect")) and "docker-container" not in driver
+        own = (
+            "Driver:" in (driver := output("docker", "buildx", "inspect"))
+            and "docker-container" not in driver
+        )
         times = "" if own else ",rewrite-timestamp=true"
         for debug in (False, True):
             target = self._service(member, debug=debug, fresh=False)
@@ -106,7 +109,9 @@ class Docker:
             if os.environ.get("CACHE") == "1":
                 cache = f"type=registry,ref={image}:{CACHE_TAG}"
                 target["cache-from"] = [cache]
-                target["cache-to"] = [] if debug else [f"{cache},mode=max,image-manifest=true,oci-mediatypes=true"]
+                target["cache-to"] = (
+                    [] if debug else [f"{cache},mode=max,image-manifest=true,oci-mediatypes=true"]
+                )
             targets[f"{member.name}{suffix}"] = target
         self._bake(targets, [member.name, f"{member.name}-debug"])
 
