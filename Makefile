@@ -59,7 +59,7 @@ contract: setup ## The wire contract: its style, the generated code, no breaking
 manifests: setup ## Render every overlay, validate and cross-check deploy/
 	@$(RUN) delivery manifests
 
-DOCKERFILES := $(wildcard images/*Dockerfile services/*/Dockerfile)
+DOCKERFILES := $(wildcard images/*Dockerfile bench/Dockerfile services/*/Dockerfile)
 
 .PHONY: lint-ci
 lint-ci: setup ## The workflows, Renovate's configuration, the Dockerfiles
@@ -138,8 +138,10 @@ bench: bench-environments ## chat-handler beside FastStream + httpx, in one run;
 	@$(RUN) python bench/run.py
 
 .PHONY: budgets
-budgets: bench-environments ## The budgets of docs/architecture.md with pass or fail
+budgets: bench-environments image-tools ## The budgets of docs/architecture.md and of the images, with pass or fail
+	@ENGINE=buildah $(RUN) delivery images --no-check --no-debug
 	@$(RUN) python bench/budgets.py
+	@$(RUN) python bench/images.py
 
 .PHONY: affected
 affected: ## The services whose image a change decides: make affected BASE=main~3

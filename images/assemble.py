@@ -229,7 +229,9 @@ def starter(source: Path, app: Path, service: str) -> None:
     if match is None:
         raise SystemExit(f"{service} declares no console script of its own name")
     script = app / "__main__.py"
-    write(script, f"import sys\n\nfrom {match[1]} import {match[2]}\n\nsys.exit({match[2]}())\n")
+    # Most of what is imported first is the standard library: look there first.
+    order = "sys.path.append(sys.path.pop(0))"
+    write(script, f"import sys\n\n{order}\n\nfrom {match[1]} import {match[2]}\n\nsys.exit({match[2]}())\n")
     compile_file(script, script, shown=f"/{APP}/__main__.py")
     script.unlink()
 
