@@ -7,13 +7,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from handler_delivery.errors import DeliveryError
 from handler_delivery.process import output
-
-if TYPE_CHECKING:
-    from handler_delivery.workspace import Workspace
 
 PYTHON_ORG = "docker.io/library/python:3.13-slim-trixie"
 DEBIAN = "debian"
@@ -48,12 +44,12 @@ def chosen() -> str:
     return DEBIAN
 
 
-def debian(workspace: Workspace) -> Path:
+def debian(cache: Path) -> Path:
     """Return the root of a Debian system with Python as a tar file, made once by mmdebstrap.
 
-    It stays in `.cache/`: two builds of one commit stand on the same base. `make clean` forgets it.
+    It stays in `cache`: two builds of one commit stand on the same base. `make clean` forgets it.
     """
-    file = workspace.root / ".cache" / "images" / f"{SUITE}.tar"
+    file = cache / f"{SUITE}.tar"
     if not file.exists():
         sys.stderr.write(f"making the base from Debian {SUITE}, once\n")
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -34,18 +34,19 @@ OS = "handler-os"
 
 
 class Buildah:
-    """See `Engine`. Keeps its images in `.cache/images/`, apart from the user's own.
+    """See `Engine`. Keeps its images apart from the user's own.
 
     Args:
         root: The workspace.
+        cache: Where it keeps its images and the base; by default `.cache/images/` of the workspace.
 
     Raises:
         DeliveryError: If its programs are not installed.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, cache: Path | None = None) -> None:
         self.workspace = Workspace(root)
-        self._cache = root / ".cache" / "images"
+        self._cache = cache or root / ".cache" / "images"
         self._base = ""
         if absent := missing(["buildah", "podman", "skopeo", "runc", "mmdebstrap"]):
             raise DeliveryError(
@@ -142,7 +143,7 @@ class Buildah:
             self._bud(name, "images/Dockerfile", arguments, {}, target=STAGES[name], fresh=fresh)
 
     def _import_debian(self) -> None:
-        tar = base.debian(self.workspace)
+        tar = base.debian(self._cache)
         stamp = str(tar.stat().st_mtime_ns)
         if self._label(OS, "stamp") == stamp:
             return

@@ -125,7 +125,7 @@ class Docker:
     def _stages(self, *, fresh: bool) -> dict[str, Any]:
         reference = base.chosen()
         if reference == base.DEBIAN:
-            tar = base.debian(self.workspace)
+            tar = base.debian(self.workspace.root / ".cache" / "images")
             reference = f"{OS}:{tar.stat().st_mtime_ns}"
             if not output("docker", "images", "--quiet", reference).strip():
                 output("docker", "import", str(tar), reference)
