@@ -9,7 +9,6 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, "/app")
 problems: list[str] = []
 
 
@@ -104,9 +103,16 @@ def privileges() -> None:
     expect(not privileged, f"set-uid files: {privileged}")
 
 
-for check in (loads, imports, protobuf, compiled, certificates, privileges):
-    try:
-        check()
-    except Exception as error:  # noqa: BLE001  (a check that fails in another way is a problem, too)
-        problems.append(f"{check.__name__}: {type(error).__name__}: {error}")
-print(json.dumps(problems))
+def main() -> None:
+    """Run every check."""
+    sys.path.insert(0, "/app")
+    for check in (loads, imports, protobuf, compiled, certificates, privileges):
+        try:
+            check()
+        except Exception as error:  # noqa: BLE001  (a check that fails in another way is a problem, too)
+            problems.append(f"{check.__name__}: {type(error).__name__}: {error}")
+    print(json.dumps(problems))
+
+
+if __name__ == "__main__":
+    main()
