@@ -106,16 +106,20 @@ test-3-13: setup ## The tests once more on Python 3.13, where that interpreter i
 		UV_PROJECT_ENVIRONMENT=.venv-3.13 $(UV) run --no-sync --python 3.13 pytest -q -m 'not slow'; \
 	else echo "Python 3.13 is not here; skipped"; fi
 
-IMAGE_TOOLS := buildah podman runc conmon skopeo docker-registry mmdebstrap debian-archive-keyring
-# The programs that build, run and weigh images without a Docker engine, from Debian where one of them is missing.
+# What builds, runs and weighs images, from Debian where one of them is missing; a Docker engine does most of it itself.
+IMAGE_TOOLS := skopeo docker-registry
+ifneq ($(ENGINE),docker)
+IMAGE_TOOLS += buildah podman runc conmon mmdebstrap
+endif
+
 .PHONY: image-tools
 image-tools:
-	@missing=; for tool in buildah podman runc conmon skopeo docker-registry mmdebstrap; do command -v $$tool >/dev/null || missing=1; done; \
-	if [ -z "$$missing" ] || [ "$${ENGINE:-buildah}" != buildah ]; then exit 0; fi; \
-	command -v apt-get >/dev/null || { echo "install $(IMAGE_TOOLS)" >&2; exit 1; }; \
-	as_root=$$([ $$(id -u) = 0 ] || echo sudo); \
-	echo "installing $(IMAGE_TOOLS)"; \
-	$$as_root apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq --no-install-recommends $(IMAGE_TOOLS) >/dev/null
+	@missing=; for tool in $(IMAGE_TOOLS); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	command -v apt-get >/dev/null || { echo "please install$$missing" >&2; exit 1; }; \
+	as_root=$$([ $$(id -u) = 0 ] || echo sudo); echo "installing$$missing"; \
+	$$as_root apt-get update -qq && \
+	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing debian-archive-keyring >/dev/null
 
 .PHONY: images
 images: setup image-tools ## Build, start and check every image, or SERVICES="a b", into dist/images/; ENGINE=docker with Docker
@@ -139,7 +143,7 @@ bench: bench-environments ## chat-handler beside FastStream + httpx, in one run;
 
 .PHONY: budgets
 budgets: bench-environments image-tools ## The budgets of docs/architecture.md and of the images, with pass or fail
-	@ENGINE=buildah $(RUN) delivery images --no-check --no-debug
+	@$(RUN) delivery images --no-check --no-debug
 	@$(RUN) python bench/budgets.py
 	@$(RUN) python bench/images.py
 

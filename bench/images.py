@@ -29,7 +29,7 @@ from measure import (
 )
 
 from handler_delivery.images.archive import Archive
-from handler_delivery.images.buildah import Buildah
+from handler_delivery.images.engine import engine
 from handler_delivery.images.weigh import COMPRESSED_MB, TOGETHER_MB, UNPACKED_MB, Weight, weigh
 from handler_delivery.workspace import Workspace
 
@@ -137,7 +137,7 @@ def table(
 def main() -> int:
     load = load_average()
     workspace = Workspace.find(HERE)
-    Buildah(ROOT).write("bench-peer", "bench/Dockerfile", PEER_ARCHIVE)
+    engine(ROOT).write("bench-peer", "bench/Dockerfile", PEER_ARCHIVE)
     weights, together = weigh(ROOT, workspace.images)
     figures = starts()
     for attempt in range(2, ATTEMPTS + 1):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,7 +13,6 @@ from pathlib import Path
 from handler_delivery.errors import DeliveryError
 from handler_delivery.process import output
 
-PYTHON_ORG = "docker.io/library/python:3.13-slim-trixie"
 DEBIAN = "debian"
 """Said as BASE: make the base from Debian's packages."""
 
@@ -26,21 +27,33 @@ ARCHIVES = (
 )
 
 
-def chosen() -> str:
-    """Return what BASE says, else python.org's image if a registry answers, else `debian`."""
+def python_org(root: Path) -> str:
+    """Return the base that images/Dockerfile names when it is told nothing else."""
+    match = re.search(r"^ARG BASE=(\S+)$", (root / "images" / "Dockerfile").read_text(), re.MULTILINE)
+    if match is None:
+        raise DeliveryError("images/Dockerfile has no line ARG BASE=…")
+    return match[1]
+
+
+def chosen(root: Path, *ask: str) -> str:
+    """Return what BASE says, else the Dockerfile's own if a registry answers, else `debian`.
+
+    Args:
+        root: The workspace.
+        ask: The command that fails where the registry cannot be reached; the image is added to it.
+    """
     if base := os.environ.get("BASE"):
         return base
+    image = python_org(root)
+    wanted = image if "/" in image else f"docker.io/library/{image}"
+    command = [*ask[:-1], f"{ask[-1]}{wanted}"]
     try:
-        done = subprocess.run(
-            ["skopeo", "inspect", "--raw", f"docker://{PYTHON_ORG}"],
-            capture_output=True, timeout=30, check=False,
-        )  # fmt: skip
-        reached = done.returncode == 0
+        reached = subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
     except (FileNotFoundError, subprocess.TimeoutExpired):
         reached = False
-    if reached:
-        return PYTHON_ORG
-    sys.stderr.write(f"base: Debian {SUITE}, since no registry gives {PYTHON_ORG}\n")
+    if reached or shutil.which("mmdebstrap") is None:
+        return wanted
+    sys.stderr.write(f"base: Debian {SUITE}, since no registry gives {wanted}\n")
     return DEBIAN
 
 

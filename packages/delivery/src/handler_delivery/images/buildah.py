@@ -108,7 +108,7 @@ class Buildah:
         labelled: Mapping[str, str] | None = None,
         fresh: bool = False,
     ) -> None:
-        """Build a Dockerfile on the builder and a runtime, which must be there, and write it as an OCI archive."""
+        """See `Engine`. The builder and the runtime must have been built, as `build` does."""
         arguments = {"BUILDER": f"localhost/{BUILDER}", "RUNTIME": f"localhost/{runtime}"}
         self._bud(name, dockerfile, arguments, labelled or {}, fresh=fresh)
         archive.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ class Buildah:
 
     def _stages(self, *, fresh: bool, wanted: Sequence[str]) -> None:
         if not self._base:
-            self._base = base.chosen()
+            self._base = base.chosen(self.workspace.root, "skopeo", "inspect", "--raw", "docker://")
             if self._base == base.DEBIAN:
                 self._import_debian()
                 self._base = f"localhost/{OS}"

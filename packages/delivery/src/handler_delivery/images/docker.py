@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
@@ -66,21 +67,30 @@ class Docker:
         self, members: Sequence[Member], folder: Path, *, debug: bool = False, fresh: bool = False
     ) -> None:
         """See `Engine`."""
-        folder.mkdir(parents=True, exist_ok=True)
         targets = self._stages(fresh=fresh)
         for member in members:
-            archive = folder / f"{member.name}.tar"
-            archive.unlink(missing_ok=True)
             targets[member.name] = {
                 **self._service(member, debug=debug, fresh=fresh),
-                "output": [f"type=oci,dest={archive},rewrite-timestamp=true,compression-level=9"],
+                **_to_archive(folder / f"{member.name}.tar"),
                 "tags": [name_of(member, debug=debug)],
-                "attest": ["type=provenance,disabled=true"],
             }
-        self._bake(targets, [member.name for member in members])
-        for member in members:
-            loaded = output("docker", "load", "--input", str(folder / f"{member.name}.tar"))
-            sys.stderr.write(loaded)
+        services = [member.name for member in members]
+        self._bake(targets, services)
+        # Into the engine as well, which cannot always read such an archive; by now it all comes from the cache.
+        loaded = {
+            name: {**target, "no-cache": False, **({"output": ["type=docker"]} if name in services else {})}
+            for name, target in targets.items()
+        }
+        self._bake(loaded, services)
+
+    def write(self, name: str, dockerfile: str, archive: Path) -> None:
+        """See `Engine`."""
+        target = {
+            **self._on_the_builder(fresh=False, runtime=RUNTIME),
+            **_to_archive(archive),
+            "dockerfile": dockerfile,
+        }
+        self._bake({**self._stages(fresh=False), name: target}, [name])
 
     def push(self, member: Member, registry: str, tags: Sequence[str], folder: Path) -> None:  # noqa: ARG002
         """See `Engine`. Builds again, from the cache, since what is pushed carries its bill of materials.
@@ -91,10 +101,7 @@ class Docker:
         image = f"{registry}/{member.name}"
         targets = self._stages(fresh=False)
         # The engine's own builder unpacks what it pushes, and then cannot set the times of folders.
-        own = (
-            "Driver:" in (driver := output("docker", "buildx", "inspect"))
-            and "docker-container" not in driver
-        )
+        own = re.search(r"^Driver:\s+docker$", output("docker", "buildx", "inspect"), re.MULTILINE)
         times = "" if own else ",rewrite-timestamp=true"
         for debug in (False, True):
             target = self._service(member, debug=debug, fresh=False)
@@ -118,12 +125,13 @@ class Docker:
     def with_files(self, name: str, files: Path) -> str:
         """See `Engine`."""
         derived = f"{name}-check"
-        output("docker", "build", "--quiet", "--tag", derived, "--file", "-", str(files),
+        # The engine's own builder: others do not see the engine's images.
+        output("docker", "buildx", "build", "--builder", "default", "--quiet", "--tag", derived, "--file", "-", str(files),
                text=f"FROM {name}\nCOPY . /check/\n")  # fmt: skip
         return derived
 
     def _stages(self, *, fresh: bool) -> dict[str, Any]:
-        reference = base.chosen()
+        reference = base.chosen(self.workspace.root, "docker", "buildx", "imagetools", "inspect", "")
         if reference == base.DEBIAN:
             tar = base.debian(self.workspace.root / ".cache" / "images")
             reference = f"{OS}:{tar.stat().st_mtime_ns}"
@@ -137,11 +145,16 @@ class Docker:
 
     def _service(self, member: Member, *, debug: bool, fresh: bool) -> dict[str, Any]:
         return {
-            **self._common(fresh=fresh),
+            **self._on_the_builder(fresh=fresh, runtime=DEBUG if debug else RUNTIME),
             "dockerfile": f"{member.folder}/Dockerfile",
-            "args": {"SOURCE_DATE_EPOCH": "0"},
-            "contexts": {BUILDER: f"target:{BUILDER}", RUNTIME: f"target:{DEBUG if debug else RUNTIME}"},
             "labels": labels(self.workspace, member),
+        }
+
+    def _on_the_builder(self, *, fresh: bool, runtime: str) -> dict[str, Any]:
+        return {
+            **self._common(fresh=fresh),
+            "args": {"SOURCE_DATE_EPOCH": "0"},
+            "contexts": {BUILDER: f"target:{BUILDER}", RUNTIME: f"target:{runtime}"},
         }
 
     def _common(self, *, fresh: bool) -> dict[str, Any]:
@@ -155,3 +168,12 @@ class Docker:
         definition = json.dumps({"target": targets})
         output("docker", "buildx", "bake", "--progress", "plain", "--file", "-", *wanted,
                cwd=self.workspace.root, text=definition)  # fmt: skip
+
+
+def _to_archive(archive: Path) -> dict[str, Any]:
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    archive.unlink(missing_ok=True)
+    return {
+        "output": [f"type=oci,dest={archive},rewrite-timestamp=true,compression-level=9"],
+        "attest": ["type=provenance,disabled=true"],
+    }

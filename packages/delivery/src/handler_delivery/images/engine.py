@@ -36,6 +36,16 @@ class Engine(Protocol):
         """
         ...
 
+    def write(self, name: str, dockerfile: str, archive: Path) -> None:
+        """Build one more Dockerfile of the workspace on the builder, and write it as an OCI archive.
+
+        Args:
+            name: What to call the image.
+            dockerfile: Where it is, from the root.
+            archive: The .tar file.
+        """
+        ...
+
     def push(self, member: Member, registry: str, tags: Sequence[str], folder: Path) -> None:
         """Send a service's image, and its variant with a shell, to a registry one has logged in to.
 
