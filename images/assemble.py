@@ -103,10 +103,11 @@ def runtime(root: Path) -> None:
         command.parent.mkdir(parents=True, exist_ok=True)
         command.symlink_to(interpreter)
     standard_library(root)
-    strip(root)
     origins += carry_libraries(root, root)
     origins += stubs(root)
+    strip(root)
     write_system_files(root, [interpreter, *origins])
+    cache_libraries(root)
     normalise(root)
 
 
@@ -118,6 +119,14 @@ def stubs(root: Path) -> Iterator[Path]:
     for name in ("libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1"):
         if (libc.parent / name).exists():
             yield from carry(libc.parent / name, root)
+
+
+def cache_libraries(root: Path) -> None:
+    """Tell the loader where libraries are: python.org's lie in a folder that it does not search by itself."""
+    folders = sorted({f"/{file.parent.relative_to(root)}" for file in elf_files(root) if ".so." in file.name})
+    write(root / "etc/ld.so.conf", "".join(f"{folder}\n" for folder in folders))
+    subprocess.run(["ldconfig", "-X", "-r", str(root)], check=True)
+    shutil.rmtree(root / "var/cache", ignore_errors=True)
 
 
 def standard_library(root: Path) -> None:
@@ -212,9 +221,9 @@ def layer(root: Path, service: str) -> None:
     )
     if service:
         starter(source, app, service)
-    strip(root)
     drop_needless_libraries(root)
     carry_libraries(root, root, have=Path("/runtime"))
+    strip(root)
     normalise(root)
 
 
