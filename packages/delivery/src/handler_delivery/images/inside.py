@@ -24,9 +24,10 @@ def below(folder: str) -> list[Path]:
 
 
 def loads() -> None:
-    """Load every shared object: each finds the libraries it was linked with."""
+    """Load every shared object: each finds the libraries it was linked with, and none brings its symbols."""
     for file in below("/usr") + below("/app"):
         if ".so" in file.suffixes and not file.is_symlink():
+            expect(b"\0.symtab\0" not in file.read_bytes(), f"{file} is not stripped")
             try:
                 ctypes.CDLL(str(file))
             except OSError as error:

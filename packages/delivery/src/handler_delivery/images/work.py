@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import tempfile
 import time
 import urllib.error
@@ -38,6 +39,8 @@ def work(machine: Engine, member: Member, image: str) -> list[str]:
 
     A service that this module knows no work for is a handler: it must become ready and stop.
     """
+    # asyncio's streams grumble about the end of a TLS connection, whatever one does.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     scenario = SCENARIOS.get(member.name, handler)
     with tempfile.TemporaryDirectory() as scratch:
         return asyncio.run(scenario(machine, image, Path(scratch)))
