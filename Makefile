@@ -106,11 +106,8 @@ test-3-13: setup ## The tests once more on Python 3.13, where that interpreter i
 		UV_PROJECT_ENVIRONMENT=.venv-3.13 $(UV) run --no-sync --python 3.13 pytest -q -m 'not slow'; \
 	else echo "Python 3.13 is not here; skipped"; fi
 
-# What builds, runs and weighs images, from Debian where one of them is missing; a Docker engine does most of it itself.
-IMAGE_TOOLS := skopeo docker-registry
-ifneq ($(ENGINE),docker)
-IMAGE_TOOLS += buildah podman runc conmon mmdebstrap
-endif
+# What builds and runs images, from Debian where one of them is missing; a Docker engine does that itself.
+IMAGE_TOOLS := $(if $(filter docker,$(ENGINE)),,buildah podman runc conmon mmdebstrap skopeo)
 
 .PHONY: image-tools
 image-tools:
@@ -142,6 +139,7 @@ bench: bench-environments ## chat-handler beside FastStream + httpx, in one run;
 	@$(RUN) python bench/run.py
 
 .PHONY: budgets
+budgets: IMAGE_TOOLS += skopeo docker-registry
 budgets: bench-environments image-tools ## The budgets of docs/architecture.md and of the images, with pass or fail
 	@$(RUN) delivery images --no-check --no-debug
 	@$(RUN) python bench/budgets.py
