@@ -26,13 +26,22 @@ def below(folder: str) -> list[Path]:
 
 
 def loads() -> None:
-    """Load every shared object: each finds the libraries it was linked with."""
+    """Load every shared object, each in a process of its own: it finds the libraries it was linked with by itself."""
     for file in below("/usr") + below("/app"):
         if ".so" in file.suffixes and not file.is_symlink():
-            try:
-                ctypes.CDLL(str(file))
-            except OSError as error:
-                problems.append(f"{file} cannot be loaded: {error}")
+            reading, writing = os.pipe()
+            child = os.fork()
+            if not child:
+                try:
+                    ctypes.CDLL(str(file))
+                except OSError as error:
+                    os.write(writing, str(error).encode())
+                os._exit(0)
+            os.close(writing)
+            with open(reading, encoding="utf-8") as stream:  # noqa: PTH123  (a descriptor)
+                said = stream.read()
+            _, status = os.waitpid(child, 0)
+            expect(not said and not status, f"{file} cannot be loaded: {said or f'status {status}'}")
 
 
 def imports() -> None:
@@ -48,8 +57,8 @@ def imports() -> None:
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
             try:
                 importlib.import_module(name)
-            except ImportError as error:
-                problems.append(f"{name} cannot be imported: {error}")
+            except Exception as error:  # noqa: BLE001  (broken byte code raises what it likes)
+                problems.append(f"{name} cannot be imported: {error!r}")
     for encoding in ("raw_unicode_escape", "idna", "latin-1", "utf-8-sig", "ascii", "utf-16"):
         try:
             "a".encode(encoding)
