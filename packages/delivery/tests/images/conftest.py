@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import tarfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,6 +182,8 @@ class Yard:
     """A clone of this repository in which real images are built, in the store that `make images` uses."""
 
     root: Path
+    built: set[str]
+    """The services whose image in the store is that of the clean clone."""
 
     @property
     def machine(self) -> Buildah:
@@ -198,9 +200,12 @@ class Yard:
     def member(self, name: str) -> Member:
         return self.workspace.member(name)
 
-    def renamed(self, name: str, as_: str) -> Member:
-        """Return a service under another name, so that a spoilt image does not take the place of the good one."""
-        return replace(self.member(name), name=as_)
+    def build(self, *names: str) -> None:
+        """Build those services of the clean clone that are not built yet."""
+        wanted = [self.member(name) for name in names if name not in self.built]
+        if wanted:
+            self.machine.build(wanted, self.folder)
+            self.built.update(names)
 
     def commit(self, path: str, line: str) -> str:
         """Commit one more line in a file; return the commit."""
@@ -209,12 +214,9 @@ class Yard:
         run("git", "commit", "--quiet", "--all", "-m", "Change one line", cwd=self.root)
         return run("git", "rev-parse", "HEAD", cwd=self.root)
 
-    def reset(self, revision: str) -> None:
-        run("git", "reset", "--quiet", "--hard", revision, cwd=self.root)
-
 
 @pytest.fixture(scope="session")
-def _clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _yard(tmp_path_factory: pytest.TempPathFactory) -> Yard:
     absent = [program for program in PROGRAMS if shutil.which(program) is None]
     if absent:
         pytest.skip(f"{', '.join(absent)}: not installed; `make image-tools` installs what is missing")
@@ -222,14 +224,17 @@ def _clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("buildah with chroot isolation and podman with its own store need root here")
     root = tmp_path_factory.mktemp("yard") / "clone"
     run("git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(root), cwd=ROOT)
-    return root
+    return Yard(root, set())
 
 
 @pytest.fixture
-def yard(_clone: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
-    """Return a clean clone of the committed state; what a test commits there is taken back."""
+def yard(_yard: Yard, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
+    """Return a clean clone of the committed state; what a test changes there is taken back."""
     monkeypatch.setenv("BASE", BASE)
-    yard = Yard(_clone)
-    revision = run("git", "rev-parse", "HEAD", cwd=_clone)
-    yield yard
-    yard.reset(revision)
+    revision = run("git", "rev-parse", "HEAD", cwd=_yard.root)
+    yield _yard
+    if revision != run("git", "rev-parse", "HEAD", cwd=_yard.root) or run(
+        "git", "status", "--porcelain", cwd=_yard.root
+    ):
+        run("git", "reset", "--quiet", "--hard", revision, cwd=_yard.root)
+        _yard.built.clear()

@@ -46,12 +46,9 @@ class Spoilt:
         with Archive(self.yard.folder / f"{service}.tar") as archive:
             return next(entry.name for _, entry in archive.files() if entry.isfile() and ending in entry.name)
 
-    def built(self, service: str) -> None:
-        self.yard.machine.build([self.yard.member(service)], self.yard.folder)
-
     def check(self, *lines: str, service: str = "chat-handler") -> list[str]:
         """Put lines below `FROM` the image of the service, build that and check it."""
-        self.built(service)
+        self.yard.build(service)
         (self.folder / "Dockerfile").write_text("\n".join(["ARG RUNTIME", "FROM ${RUNTIME}", *lines, ""]))
         member = self.yard.member(service)
         self._machine.write("spoilt", "Dockerfile", self.folder / f"{service}.tar", runtime=service)
@@ -59,7 +56,7 @@ class Spoilt:
 
     def overlaid(self, ending: str) -> tuple[str, list[str]]:
         """Return where a file is, and what check says when it is an empty one."""
-        self.built("chat-handler")
+        self.yard.build("chat-handler")
         path = self.find("chat-handler", ending)
         (self.folder / "empty").touch()
         return path, self.check(f"COPY empty /{path.removeprefix('./')}")
@@ -148,7 +145,7 @@ def test_an_image_without_certificate_authorities_is_found(spoilt: Spoilt) -> No
 
 
 def test_the_image_of_another_service_is_found(spoilt: Spoilt) -> None:
-    spoilt.built("chat-handler")
+    spoilt.yard.build("chat-handler")
     member = spoilt.yard.member("document-ingestion")
     (spoilt.folder / "Dockerfile").write_text("ARG RUNTIME\nFROM ${RUNTIME}\n")
     spoilt._machine.write(

@@ -30,9 +30,8 @@ WAITS = f"import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); 
 
 @pytest.fixture
 def machine(yard: Yard) -> Buildah:
-    machine = yard.machine
-    machine.build([yard.member("chat-handler")], yard.folder)
-    return machine
+    yard.build("chat-handler")
+    return yard.machine
 
 
 def exists(machine: Buildah, name: str) -> bool:
@@ -105,7 +104,7 @@ def test_what_cannot_be_started_is_an_error_and_leaves_nothing(
 
     monkeypatch.setattr(room.Container, "__init__", noting)
     with (
-        pytest.raises(DeliveryError, match="(?s)podman.*failed.*nothing-like-it"),
+        pytest.raises(DeliveryError, match=r"(?s)podman.*failed.*nothing-like-it"),
         container(machine, IMAGE, options=["--entrypoint=/nothing-like-it"]),
     ):
         pytest.fail("it started")
