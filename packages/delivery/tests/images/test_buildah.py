@@ -55,11 +55,18 @@ def touched(yard: Yard, before: str) -> list[str]:
     return [member.name for member in workspace.touched(repository.changed(before), workspace.lock)]
 
 
+@pytest.fixture(scope="module")
+def _kept() -> list[Built]:
+    return []
+
+
 @pytest.fixture
-def first(yard: Yard) -> Built:
-    """Return both images as the clone is."""
-    yard.build(*NAMES)
-    return built(yard)
+def first(yard: Yard, _kept: list[Built]) -> Built:
+    """Return both images as the clone is; built once."""
+    if not _kept:
+        yard.build(*NAMES)
+        _kept.append(built(yard))
+    return _kept[0]
 
 
 class TestRealImages:
