@@ -100,6 +100,6 @@ def _entry(name: str, entry: TarInfo) -> Iterator[str]:
         yield f"{name} carries the time it was made"
     others_write = entry.mode & 0o022 and not entry.issym() and name != "tmp"
     if entry.mode & 0o6000 or others_write:
-        yield f"{name} has the mode {entry.mode:o}"
+        yield f"{name} has the mode {entry.mode & 0o7777:o}"
     if "SCHILY.xattr.security.capability" in entry.pax_headers:
         yield f"{name} carries capabilities"
