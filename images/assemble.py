@@ -229,12 +229,9 @@ def layer(root: Path, service: str) -> None:
 
 def starter(source: Path, app: Path, service: str) -> None:
     """Write what the interpreter is started with: the console script of the service."""
-    folder = next(source.glob(f"{service.replace('-', '_')}-*.dist-info"))
-    match = re.search(
-        rf"^{re.escape(service)}\s*=\s*([\w.]+):(\w+)",
-        (folder / "entry_points.txt").read_text(),
-        re.MULTILINE,
-    )
+    declared = source.glob(f"{service.replace('-', '_')}-*.dist-info/entry_points.txt")
+    text = "".join(file.read_text() for file in declared)
+    match = re.search(rf"^{re.escape(service)}\s*=\s*([\w.]+):(\w+)", text, re.MULTILINE)
     if match is None:
         raise SystemExit(f"{service} declares no console script of its own name")
     script = app / "__main__.py"

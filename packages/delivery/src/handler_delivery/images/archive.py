@@ -51,10 +51,17 @@ class Archive:
         self.path = path
         if not path.exists():
             raise DeliveryError(f"{path} is not there; run `make images`")
-        self._tar = tarfile.open(path)  # noqa: SIM115  (closed with the object)
-        manifest = self._only_manifest(json.loads(self._member("index.json"))["manifests"])
-        self.digest: str = manifest["digest"]
-        self.manifest: dict[str, Any] = json.loads(self._blob(self.digest))
+        try:
+            self._tar = tarfile.open(path)  # noqa: SIM115  (closed with the object)
+        except tarfile.ReadError as error:
+            raise DeliveryError(f"{path} is no OCI archive: {error}") from error
+        try:
+            manifest = self._only_manifest(json.loads(self._member("index.json"))["manifests"])
+            self.digest: str = manifest["digest"]
+            self.manifest: dict[str, Any] = json.loads(self._blob(self.digest))
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the file."""

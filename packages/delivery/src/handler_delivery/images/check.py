@@ -49,8 +49,10 @@ def check(machine: Engine, member: Member, folder: Path, *, debug: bool = False)
         problems += json.loads(python(machine, image, code.replace("from __future__ import annotations", "")))
         if not debug:
             problems += work(machine, member, image)
-    except (DeliveryError, OSError, TimeoutError) as error:
+    except DeliveryError as error:
         problems.append(str(error))
+    except Exception as error:  # noqa: BLE001  (a check that fails in another way is a problem, too)
+        problems.append(f"{type(error).__name__}: {error}")
     return problems
 
 
@@ -61,7 +63,7 @@ def shape(archive: Archive, member: Member) -> Iterator[str]:
         yield f"the user is {config.get('User')!r}, not {USER}"
     if config.get("StopSignal") != "SIGTERM":
         yield f"the stop signal is {config.get('StopSignal')!r}"
-    if not config.get("Entrypoint") or "sh" in {posixpath.basename(word) for word in config["Entrypoint"]}:
+    if not config.get("Entrypoint") or any(SHELLS.search(word) for word in config["Entrypoint"]):
         yield f"the entry point is {config.get('Entrypoint')!r}"
     labels: dict[str, str] = config.get("Labels") or {}
     expected = {f"{PREFIX}.title": member.name, f"{PREFIX}.version": member.version}
@@ -76,7 +78,7 @@ def contents(archive: Archive, *, debug: bool) -> Iterator[str]:
     """Yield what is wrong with the files of the image."""
     names: set[str] = set()
     for _, entry in archive.files():
-        name = entry.name.strip("./")
+        name = posixpath.normpath(entry.name)
         if name in names and entry.isfile():
             yield f"{name} is in two layers"
         names.add(name)
@@ -96,5 +98,8 @@ def _entry(name: str, entry: TarInfo) -> Iterator[str]:
         yield f"{name} is not needed at run time"
     if entry.mtime:
         yield f"{name} carries the time it was made"
-    if entry.mode & 0o6000 or (entry.isfile() and entry.mode & 0o022):
-        yield f"{name} has the mode {entry.mode:o}"
+    others_write = entry.mode & 0o022 and not entry.issym() and name != "tmp"
+    if entry.mode & 0o6000 or others_write:
+        yield f"{name} has the mode {entry.mode & 0o7777:o}"
+    if "SCHILY.xattr.security.capability" in entry.pax_headers:
+        yield f"{name} carries capabilities"

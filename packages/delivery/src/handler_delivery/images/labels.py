@@ -60,4 +60,4 @@ def source(workspace: Workspace) -> str:
         return ""
     if not re.match(r"(https?|ssh)://|[\w.-]+@[\w.-]+:", url):
         return ""
-    return re.sub(r"://[^/@]*@", "://", url).removesuffix(".git")
+    return re.sub(r"://[^/]*@", "://", url).removesuffix(".git")

@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """Push each image; a registry that refuses one stops it."""
     workspace = Workspace.find()
     machine = engine(workspace.root)
-    registry = options.registry.removeprefix("https://").rstrip("/").lower()
+    registry = options.registry.lower().removeprefix("https://").rstrip("/")
     for member in chosen(workspace, options.services):
         machine.push(member, registry, options.tags, workspace.root / FOLDER)
         for tag in options.tags:

@@ -89,17 +89,18 @@ async def document_ingestion(machine: Engine, image: str, folder: Path) -> list[
         arguments = ("/check", "--json")
         with container(machine, image, *arguments, environ=environ, options=volume) as running:
             status = await asyncio.to_thread(running.wait)
-            report = running.logs()
-        stored = status == 0 and json.loads(report)["added"] == 1
-        problems = [] if stored else [f"it ends with {status}: {report}"]
+            said = running.logs()
+        if status or _added(said) != 1:
+            return [f"it ends with {status} and does not say that it added one document: {said}"]
     async with HttpEndpoint(stalling) as endpoint:
         environ["EMBEDDINGS_URL"] = endpoint.url
         with container(machine, image, *arguments, environ=environ, options=volume) as running:
-            await endpoint.wait(lambda: bool(endpoint.requests))
+            try:
+                await endpoint.wait(lambda: bool(endpoint.requests))
+            except TimeoutError:
+                return [f"it does not ask for embeddings: {running.logs()}"]
             status = await asyncio.to_thread(running.stop)
-            if status in {0, 137}:
-                problems.append(f"told to stop while it waits, it exits with {status}")
-    return problems
+    return [f"told to stop while it waits, it exits with {status}"] if status in {0, 137} else []
 
 
 async def local_inference(machine: Engine, image: str, _: Path) -> list[str]:
@@ -121,6 +122,15 @@ SCENARIOS: dict[str, Callable[[Engine, str, Path], Coroutine[Any, Any, list[str]
     "document-ingestion": document_ingestion,
     "local-inference": local_inference,
 }
+
+
+def _added(report: str) -> object:
+    """Return how many documents a report of document-ingestion counts; nothing when it is none."""
+    try:
+        found: Any = json.loads(report)
+    except ValueError:
+        return None
+    return found.get("added") if isinstance(found, dict) else None
 
 
 def _post(url: str, body: object) -> Any:
