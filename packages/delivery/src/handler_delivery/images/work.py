@@ -12,6 +12,8 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from handler_delivery.images.container import container
 from handler_messages import ChatRequest, ChatResponse
 from handler_testkit.endpoints import HttpEndpoint, stalling
@@ -124,13 +126,16 @@ SCENARIOS: dict[str, Callable[[Engine, str, Path], Coroutine[Any, Any, list[str]
 }
 
 
+class _Report(msgspec.Struct):
+    added: int
+
+
 def _added(report: str) -> object:
     """Return how many documents a report of document-ingestion counts; nothing when it is none."""
     try:
-        found: Any = json.loads(report)
-    except ValueError:
+        return msgspec.json.decode(report, type=_Report).added
+    except msgspec.DecodeError:
         return None
-    return found.get("added") if isinstance(found, dict) else None
 
 
 def _post(url: str, body: object) -> Any:
