@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from handler_delivery.images.container import container
 from handler_messages import ChatRequest, ChatResponse
@@ -127,7 +127,7 @@ def _added(report: str) -> object:
         found: Any = json.loads(report)
     except ValueError:
         return None
-    return found.get("added") if isinstance(found, dict) else None
+    return cast("dict[str, object]", found).get("added") if isinstance(found, dict) else None
 
 
 def _post(url: str, body: object) -> Any:
