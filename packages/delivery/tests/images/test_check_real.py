@@ -170,7 +170,8 @@ def test_a_service_that_ends_at_once_is_found_with_what_it_said(spoilt: Spoilt) 
 
 
 def test_a_service_that_is_ready_and_answers_nobody_is_found(spoilt: Spoilt) -> None:
-    assert spoilt.check(f'ENTRYPOINT [{PYTHON}, "{READY_AND_NO_MORE}"]') != []
+    (found,) = spoilt.check(f'ENTRYPOINT [{PYTHON}, "{READY_AND_NO_MORE}"]')
+    assert found == "NotFound: no service listens on ai.chat.request"
 
 
 @pytest.mark.parametrize("said", ['{"added": 0}', '"added"', "no JSON"])

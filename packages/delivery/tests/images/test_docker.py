@@ -72,9 +72,8 @@ class StandIn:
 
     @property
     def targets(self) -> dict[str, Any]:
-        """What the only bake was told to build."""
-        (call,) = self.called("buildx bake")
-        return json.loads(call.text)["target"]
+        """What the first bake was told to build."""
+        return json.loads(self.called("buildx bake")[0].text)["target"]
 
 
 @pytest.fixture
@@ -102,7 +101,7 @@ def push(checkout: Checkout, *tags: str) -> None:
 
 def test_services_and_what_they_stand_on_are_one_graph(checkout: Checkout, docker: StandIn) -> None:
     build(checkout, "chat-handler", "local-inference")
-    (call,) = docker.called("buildx bake")
+    call = docker.called("buildx bake")[0]
     assert call.arguments[-4:] == ["--file", "-", "chat-handler", "local-inference"]
     assert call.folder == str(checkout.root)
     assert docker.targets.keys() == {
@@ -138,7 +137,15 @@ def test_a_service_is_built_on_the_stages_of_the_same_graph(checkout: Checkout, 
     assert target["output"] == [f"type=oci,dest={archive},rewrite-timestamp=true,compression-level=9"]
     assert target["attest"] == ["type=provenance,disabled=true"], "an archive is one image and no more"
     assert not target["no-cache"]
-    assert [call.arguments for call in docker.called("load")] == [["load", "--input", str(archive)]]
+
+
+def test_what_was_archived_comes_into_the_engine_from_the_cache(checkout: Checkout, docker: StandIn) -> None:
+    build(checkout, "chat-handler", fresh=True)
+    first, second = (json.loads(call.text)["target"] for call in docker.called("buildx bake"))
+    assert second["chat-handler"]["output"] == ["type=docker"]
+    assert second["chat-handler"]["tags"] == first["chat-handler"]["tags"] == ["chat-handler"]
+    assert not any(target["no-cache"] for target in second.values())
+    assert second["handler-runtime"]["args"] == first["handler-runtime"]["args"]
 
 
 def test_the_image_with_a_shell_stands_on_the_runtime_that_has_one(
@@ -176,7 +183,7 @@ def test_an_archive_of_an_earlier_build_does_not_outlive_one_that_fails(
     with pytest.raises(DeliveryError, match=r"(?s)docker buildx bake .*failed:.*no space left on device"):
         build(checkout, "chat-handler")
     assert not old.exists()
-    assert not docker.called("load")
+    assert len(docker.called("buildx bake")) == 1
 
 
 def test_both_images_are_pushed_under_every_tag_with_where_they_come_from(
@@ -260,7 +267,8 @@ def test_a_job_that_is_a_container_shares_its_own_network(checkout: Checkout, do
 
 def test_files_come_on_top_of_an_image(checkout: Checkout, docker: StandIn, tmp_path: Path) -> None:
     assert Docker(checkout.root).with_files("chat-handler", tmp_path) == "chat-handler-check"
-    (call,) = docker.called("build ")
+    (call,) = docker.called("buildx build ")
+    assert call.arguments[2:4] == ["--builder", "default"], "others do not see the engine's images"
     assert call.text == "FROM chat-handler\nCOPY . /check/\n"
     assert call.arguments[-1] == str(tmp_path)
 
