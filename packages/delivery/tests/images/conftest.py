@@ -214,6 +214,10 @@ class Yard:
         run("git", "commit", "--quiet", "--all", "-m", "Change one line", cwd=self.root)
         return run("git", "rev-parse", "HEAD", cwd=self.root)
 
+    def back(self) -> None:
+        """Take the last commit back."""
+        run("git", "reset", "--quiet", "--hard", "HEAD~1", cwd=self.root)
+
 
 @pytest.fixture(scope="session")
 def _yard(tmp_path_factory: pytest.TempPathFactory) -> Yard:

@@ -131,6 +131,14 @@ class TestRealImages:
         assert after.revisions["chat-handler"] == commit
         assert after.layers == first.layers, "byte code knows no comments"
 
+    def test_back_at_an_earlier_commit_an_image_is_the_one_it_was(self, yard: Yard, first: Built) -> None:
+        yard.commit("services/chat-handler/src/chat_handler/answer.py", "# One more line.")
+        changed = build(yard)
+        yard.back()
+        again = build(yard)
+        assert changed.digests["chat-handler"] != first.digests["chat-handler"]
+        assert again.digests == first.digests, "what was built in between, and is in the cache, does not show"
+
     def test_a_dockerfile_that_cannot_be_built_shows_what_the_builder_said(self, yard: Yard) -> None:
         file = yard.root / "services" / "chat-handler" / "Dockerfile"
         file.write_text(f"{file.read_text()}COPY --from=build /layers/nothing-like-it/ /\n")

@@ -110,13 +110,27 @@ class Buildah:
     ) -> None:
         """See `Engine`. The builder and the runtime must have been built, as `build` does."""
         arguments = {"BUILDER": f"localhost/{BUILDER}", "RUNTIME": f"localhost/{runtime}"}
-        self._bud(name, dockerfile, arguments, labelled or {}, fresh=fresh)
+        bare = f"{name}-bare" if labelled else name
+        self._bud(bare, dockerfile, arguments, fresh=fresh)
+        if labelled:
+            self._put_labels(bare, name, labelled)
         archive.parent.mkdir(parents=True, exist_ok=True)
         archive.unlink(missing_ok=True)
         output(
             "buildah", *self._store, "push", "--quiet", "--format", "oci", "--compression-level", "9",
             f"localhost/{name}", f"oci-archive:{archive}:{name}:latest",
         )  # fmt: skip
+
+    def _put_labels(self, bare: str, name: str, labelled: Mapping[str, str]) -> None:
+        """Give an image its labels, apart from its build.
+
+        A build with labels puts all of them on every image in between, which later builds take from the cache: what
+        an image is called by its digest would then depend on what was built before it.
+        """
+        output("buildah", *self._store, "bud", "--quiet", "--isolation", "chroot", "--layers", "--no-cache",
+               "--timestamp", "0", "--identity-label=false", "--format", "oci", "--tag", name,
+               *(f"--label={key}={value}" for key, value in labelled.items()),
+               "--file", "-", str(self.workspace.root), text=f"FROM localhost/{bare}\n")  # fmt: skip
 
     def push(self, member: Member, registry: str, tags: Sequence[str], folder: Path) -> None:
         """See `Engine`."""
@@ -140,7 +154,7 @@ class Buildah:
                 self._base = f"localhost/{OS}"
         for name in wanted:
             arguments = {"BASE": self._base}
-            self._bud(name, "images/Dockerfile", arguments, {}, target=STAGES[name], fresh=fresh)
+            self._bud(name, "images/Dockerfile", arguments, target=STAGES[name], fresh=fresh)
 
     def _import_debian(self) -> None:
         tar = base.debian(self._cache)
@@ -163,7 +177,6 @@ class Buildah:
         name: str,
         dockerfile: str,
         arguments: Mapping[str, str],
-        labelled: Mapping[str, str],
         *,
         target: str = "",
         fresh: bool = False,
@@ -171,7 +184,6 @@ class Buildah:
         command = ["buildah", *self._store, "bud", "--isolation", "chroot", "--layers", "--timestamp", "0"]
         command += ["--identity-label=false", "--format", "oci", "--tag", name, "--file", dockerfile]
         command += [f"--build-arg={key}={value}" for key, value in arguments.items()]
-        command += [f"--label={key}={value}" for key, value in labelled.items()]
         if target:
             command.append(f"--target={target}")
         if fresh:
