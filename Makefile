@@ -171,4 +171,6 @@ notify: ## Tell ntfy how a run ended: NEEDS, NTFY_URL, NTFY_TOPIC
 
 .PHONY: clean
 clean: ## Remove everything that was set up or left behind
+	@mounted=$$(awk -v below='$(CURDIR)/.cache/' 'index($$2, below) == 1 {print $$2}' /proc/mounts 2>/dev/null || true); \
+	if [ -n "$$mounted" ]; then umount --lazy $$mounted; fi # buildah leaves images mounted
 	rm -rf .venv .venv-3.13 .uv .cache .local dist .coverage* .pytest_cache .ruff_cache .hypothesis
