@@ -64,3 +64,43 @@ def test_the_pure_python_half_of_protobuf_waits_until_somebody_wants_it() -> Non
     loaded, first_finder = done.stdout.split()
     assert loaded == "False"
     assert first_finder != "_Defer"
+
+
+DATACLASSES = """
+{first}
+import dataclasses
+import nats.aio.client
+from nats.aio.msg import Msg
+from nats.js import api, kv
+
+assert dataclasses.dataclass.__module__ == "dataclasses"
+made = [api.StreamConfig(name="A", subjects=["a.>"]), api.StreamConfig(name="B"), api.ConsumerConfig(durable_name="d")]
+made += [Msg(_client=None, subject="s", data=b"x"), api.PubAck(stream="A", seq=1), api.Placement(cluster="c")]
+for value in made:
+    print(repr(value), value == dataclasses.replace(value), value != made[1], value == 3)
+    print(sorted(f.name for f in dataclasses.fields(value)), type(value).__match_args__)
+    try:
+        print(hash(value))
+    except TypeError as error:
+        print(error)
+made[0].placement = made[0]
+print("a circle", repr(made[0]))
+print(kv.KeyValue.Entry.__hash__ is not None)
+print(api.PubAck(stream="A", seq=1) == api.PubAck(stream="A", seq=2))
+"""
+
+
+def test_dataclasses_of_nats_print_compare_and_hash_as_if_written_by_the_standard_library() -> None:
+    def said(first: str) -> str:
+        code = DATACLASSES.format(first=first)
+        return subprocess.run(
+            [sys.executable, "-S", "-c", code],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            check=True, capture_output=True, text=True, timeout=60,
+        ).stdout  # fmt: skip
+
+    ours = said("import handler_base.messaging")
+    assert "_dataclass" not in ours
+    assert ours == said("import nats")
+    assert "StreamConfig(name='A'" in ours
+    assert "unhashable" in ours

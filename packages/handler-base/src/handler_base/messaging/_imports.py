@@ -1,16 +1,19 @@
 """Imports nats-py and the messages, half of a service's start, without what they load and do not use.
 
-See docs/decisions/0005-start-up.md for what each of the three measures saves. None changes what the packages do:
+See docs/decisions/0005-start-up.md for what each of the four measures saves. None changes what the packages do:
 what is left out is loaded as usual by whoever asks for it later.
 """
 
+import dataclasses
 import gc
 import importlib.machinery
 import importlib.util
 import os
+import reprlib
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 PURE_PYTHON_PROTOBUF = "google.protobuf.internal.python_message"
 """protobuf's own message classes in Python. They are imported beside upb, which takes their place."""
@@ -50,6 +53,38 @@ def import_nats_and_messages() -> None:
             gc.enable()
 
 
+def _dataclass(cls: type | None = None, /, **options: Any) -> Any:
+    """Make a dataclass whose `__repr__` and `__eq__` are shared, not written and compiled for each class.
+
+    nats-py has fifty, of which a service compares and prints none.
+    """
+    if cls is None or options:
+        return _written(cls, **options)
+    made: Any = _written(cls, repr=False, eq=False)
+    for name, method in (("__repr__", _repr), ("__eq__", _eq)):
+        if name not in cls.__dict__:
+            setattr(made, name, method)
+    if "__hash__" not in cls.__dict__:
+        made.__hash__ = None  # as for every class with an `__eq__`
+    return made
+
+
+_written: Any = dataclasses.dataclass
+
+
+@reprlib.recursive_repr()
+def _repr(self: Any) -> str:
+    shown = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self) if f.repr)
+    return f"{type(self).__qualname__}({shown})"
+
+
+def _eq(self: Any, other: object) -> bool:
+    if other.__class__ is not self.__class__:
+        return NotImplemented
+    names = [f.name for f in dataclasses.fields(self) if f.compare]
+    return [getattr(self, name) for name in names] == [getattr(other, name) for name in names]
+
+
 def _import_nats() -> None:
     """Import nats-py without `importlib.metadata`, which brings zip files, compression and e-mail along.
 
@@ -59,9 +94,11 @@ def _import_nats() -> None:
     if "nats" in sys.modules or "importlib.metadata" in sys.modules:
         return
     sys.modules["importlib.metadata"] = None  # pyright: ignore[reportArgumentType]
+    written, dataclasses.dataclass = dataclasses.dataclass, _dataclass
     try:
         import nats.aio.client
     finally:
+        dataclasses.dataclass = written
         del sys.modules["importlib.metadata"]
     for name in os.listdir(os.path.dirname(nats.__path__[0])):  # noqa: PTH120, PTH208  (pathlib takes a millisecond)
         if name.startswith("nats_py-") and name.endswith(".dist-info"):
