@@ -106,8 +106,9 @@ test-3-13: setup ## The tests once more on Python 3.13, where that interpreter i
 		UV_PROJECT_ENVIRONMENT=.venv-3.13 $(UV) run --no-sync --python 3.13 pytest -q -m 'not slow'; \
 	else echo "Python 3.13 is not here; skipped"; fi
 
-# What builds and runs images, from Debian where one of them is missing; a Docker engine does that itself.
-IMAGE_TOOLS := $(if $(filter docker,$(ENGINE)),,buildah podman runc conmon mmdebstrap skopeo)
+# What builds and runs images, and what their tests use, from Debian where one of them is missing; a Docker engine does
+# without.
+IMAGE_TOOLS := $(if $(filter docker,$(ENGINE)),,buildah podman runc conmon mmdebstrap skopeo docker-registry patchelf)
 
 .PHONY: image-tools
 image-tools:
