@@ -172,6 +172,7 @@ notify: ## Tell ntfy how a run ended: NEEDS, NTFY_URL, NTFY_TOPIC
 
 .PHONY: clean
 clean: ## Remove everything that was set up or left behind
-	@mounted=$$(awk -v below='$(CURDIR)/.cache/' 'index($$2, below) == 1 {print $$2}' /proc/mounts 2>/dev/null || true); \
-	if [ -n "$$mounted" ]; then umount --lazy $$mounted; fi # buildah leaves images mounted
+	@# buildah leaves images mounted, some more than once
+	@while mounted=$$(awk -v below='$(CURDIR)/.cache/' 'index($$2, below) == 1 {print $$2}' /proc/mounts 2>/dev/null | sort -u) \
+		&& [ -n "$$mounted" ]; do umount --lazy $$mounted; done
 	rm -rf .venv .venv-3.13 .uv .cache .local dist .coverage* .pytest_cache .ruff_cache .hypothesis
