@@ -36,7 +36,7 @@ from handler_delivery.images.weigh import COMPRESSED_MB, TOGETHER_MB, UNPACKED_M
 from handler_delivery.workspace import Workspace
 
 HANDLER, PEER = "chat-handler in its image", "`faststream run` in its image"
-STARTS = 12
+STARTS = 16
 START_RATIO, READY_MB, WORKED_MB = 0.35, 40.0, 48.0
 PEER_ARCHIVE = ROOT / "dist" / "images" / "bench" / "peer.tar"
 
