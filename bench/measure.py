@@ -168,7 +168,7 @@ class Row:
 
 QUIET_SPREAD = 1.12
 """Median ÷ fastest start of the peer: 1.04 to 1.06 on a quiet machine, 1.3 to 1.4 on one that others use as well."""
-NOISE_SHARE = 1.25
+NOISE_SHARE = 1.5
 """How far a timed figure may be over its bound on a machine that is not quiet before it counts as missed all the same."""
 
 
