@@ -87,7 +87,7 @@ def rows(weights: list[Weight], together: float, figures: Figures) -> list[Row]:
             f"image of {weight.name}",
             f"≤ {UNPACKED_MB:g} MB, ≤ {COMPRESSED_MB:g} MB" if weight.bounded else "carries a model",
             f"{weight.unpacked:.1f} MB, {weight.compressed:.1f} MB compressed",
-            max(weight.unpacked / UNPACKED_MB, weight.compressed / COMPRESSED_MB) if weight.bounded else 0,
+            weight.share,
             timed=False,
         )
         for weight in weights

@@ -39,7 +39,7 @@ USER = 10001
 CA_BUNDLE = Path("etc/ssl/certs/ca-certificates.crt")
 
 _UNUSED = """
-    _aix_support.py _android_support.py _apple_support.py _ios_support.py _osx_support.py _phello_ __phello__
+    _aix_support.py _android_support.py _apple_support.py _ios_support.py _osx_support.py __phello__
     _pydatetime.py _pydecimal.py _pyio.py _pyrepl aifc.py antigravity.py bdb.py cgi.py cgitb.py chunk.py cmd.py
     compileall.py cProfile.py crypt.py curses dbm dist-packages distutils doctest.py ensurepip EXTERNALLY-MANAGED
     fileinput.py ftplib.py idlelib imaplib.py lib2to3 LICENSE.txt mailbox.py msilib netrc.py nntplib.py nturl2path.py

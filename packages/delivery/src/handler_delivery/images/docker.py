@@ -14,6 +14,7 @@ from handler_delivery.images import base
 from handler_delivery.images.engine import (
     BUILDER,
     DEBUG,
+    OS,
     RUNTIME,
     STAGES,
     name_of,
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from handler_delivery.workspace import Member
-
-OS = "handler-os"
-"""The base made from Debian's packages, where no registry answers."""
 
 CACHE_TAG = "buildcache"
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 BUILDER, RUNTIME, DEBUG = "handler-builder", "handler-runtime", "handler-runtime-debug"
 """Names of the images that services are built from; the stages of images/Dockerfile."""
 
+OS = "handler-os"
+"""The base made from Debian's packages, where no registry answers."""
+
 STAGES = {BUILDER: "builder", RUNTIME: "runtime", DEBUG: "debug"}
 
 

@@ -41,9 +41,14 @@ class Weight:
     bounded: bool
 
     @property
+    def share(self) -> float:
+        """The larger of its figures, each divided by its budget; 0 without one."""
+        return max(self.unpacked / UNPACKED_MB, self.compressed / COMPRESSED_MB) if self.bounded else 0
+
+    @property
     def holds(self) -> bool:
         """Whether it is within the budgets."""
-        return not self.bounded or (self.unpacked <= UNPACKED_MB and self.compressed <= COMPRESSED_MB)
+        return self.share <= 1
 
 
 def weigh(root: Path, members: Sequence[Member]) -> tuple[list[Weight], float]:
