@@ -17,7 +17,7 @@ NEVER_IN_A_SERVICE = {"handler_delivery", "handler_testkit", "handlers_cli", "lo
 # Rooms of handler-base from the bottom up: a room may import those before it.
 ROOMS = [
     {"errors"},
-    {"config"},
+    {"config", "audio"},
     {"telemetry", "health"},
     {"http", "messaging"},
     {"clients"},

@@ -137,7 +137,7 @@ def test_the_table_is_the_contract() -> None:
         "ai.chat.user.{user_id}.login": "COMPANIONS_LOGINS",
         "ai.chat.user.{user_id}.greeting.request": "COMPANIONS_CHAT",
         "ai.voice.user.{user_id}.request": "AI_VOICE_REQUESTS",
-        "ai.voice.session.{session_id}": "AI_VOICE_STREAM",
+        "ai.voice.session.{session_id}": "AI_VOICE_SESSIONS",
         "ai.voice.tts.request.{session_id}": "AI_VOICE_TTS",
         "ai.pipeline.trigger": "AI_PIPELINE",
     }

@@ -6,7 +6,8 @@
 
     settings = load(GreeterSettings)
 
-Every problem is found in one pass. A `Secret` is never printed, and may come from a file named by
+A service that needs another default than the room's gives it with the group: `greeter: GreeterSettings =
+GreeterSettings(tries=5)`. Every problem is found in one pass. A `Secret` is never printed, and may come from a file named by
 `<NAME>_FILE`, as container platforms mount them.
 """
 
@@ -93,16 +94,25 @@ class Setting(msgspec.Struct, frozen=True):
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
-def settings_of(cls: type[Settings], path: tuple[str, ...] = ()) -> Iterator[Setting]:
-    """Yield every setting of `cls` and of the groups nested in it, in the order of declaration."""
+def settings_of(
+    cls: type[Settings], path: tuple[str, ...] = (), given: Settings | None = None
+) -> Iterator[Setting]:
+    """Yield every setting of `cls` and of the groups nested in it, in the order of declaration.
+
+    Args:
+        cls: The group.
+        path: The fields that lead to it.
+        given: Where its defaults come from, if not from its own declaration: the default of the field that nests it.
+    """
     required = len(cls.__struct_fields__) - len(cls.__struct_defaults__)
     defaults = (msgspec.NODEFAULT,) * required + cls.__struct_defaults__
-    for name, default in zip(cls.__struct_fields__, defaults, strict=True):
+    for name, declared in zip(cls.__struct_fields__, defaults, strict=True):
+        default = declared if given is None else getattr(given, name)
         hint = _hints(cls)[name]
         arguments: tuple[Any, ...] = get_args(hint)
         here = (*path, name)
         if isinstance(hint, type) and issubclass(hint, Settings):
-            yield from settings_of(hint, here)
+            yield from settings_of(hint, here, default if isinstance(default, Settings) else None)
             continue
         meta = next((a for a in arguments[1:] if isinstance(a, msgspec.Meta)), None)
         if get_origin(hint) is not Annotated or meta is None or not meta.extra:

@@ -28,8 +28,8 @@ from handler_base.messaging.settings import NatsSettings, WorkSettings
 from handler_base.messaging.streams import ensure_streams
 from handler_base.messaging.worker import Route, Worker, may_receive
 from handler_base.telemetry import TelemetrySettings
-from handler_messages import CancelRequest
-from handler_messages.subjects import DEAD_LETTER, MAX_TOKEN_BYTES, Delivery, Subject
+from handler_messages import CancelRequest, STTInterrupt
+from handler_messages.subjects import DEAD_LETTER, MAX_TOKEN_BYTES, Delivery, Subject, SubjectError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from handler_base.messaging.context import Context
     from handler_base.messaging.subscription import RawMessage, Subscription
+    from handler_messages import ErrorResponse
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,8 @@ class Service:
         self._cancellations = Cancellations()
         self._worker = Worker(self.connection, self._cancellations, settings.work, name)
         self._routes: list[Route] = []
-        self._cancel_subjects: list[Subject] = []
+        self._listeners: list[tuple[Subject, Callable[[Any], Awaitable[None]]]] = []
+        self._background: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._streams: set[str] = set()
         self._needs: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._on_start: list[Callable[[], Awaitable[None]]] = []
@@ -110,6 +112,8 @@ class Service:
         handler: Callable[[Context, Any], Coroutine[Any, Any, Message | None]],
         *,
         response: Subject | None = None,
+        follows_session: bool = False,
+        failed: Callable[[Context, ErrorResponse], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         """Declare what serves a subject; the table of subjects says how it is consumed.
 
@@ -117,6 +121,8 @@ class Service:
             subject: A row of the table with delivery `REQUEST` or `DURABLE`.
             handler: Called with the context and the decoded message; returns the result.
             response: Where the result goes when the request names no place of its own.
+            follows_session: Whether the work is to follow a session: an interrupt of its speech does not stop it.
+            failed: Called with the error that ends a durable request for good, where there is no `response`.
 
         Raises:
             ValueError: If the row is not one that a service consumes.
@@ -130,7 +136,7 @@ class Service:
             queue_group=f"{self.name}-{subject.slug}" if durable else self.name,
             metadata={"delivery": subject.delivery.value},
         )
-        route = Route(subject, handler, response, stats)
+        route = Route(subject, handler, response, stats, follows_session, failed)
         self._routes.append(route)
         self._stats.append(stats)
         if durable:
@@ -150,7 +156,26 @@ class Service:
 
     def cancel_on(self, subject: Subject) -> None:
         """Stop requests by the `CancelRequest`s that come on `subject`."""
-        self._cancel_subjects.append(subject)
+        self._listeners.append((subject, self._cancel))
+
+    def interrupt_on(self, subject: Subject) -> None:
+        """Stop the speech of sessions by the `STTInterrupt`s that come on `subject`; see `Context.on_interrupt`."""
+
+        async def interrupt(message: RawMessage) -> None:
+            try:
+                kind = wire.content_type(message.headers)
+                heard = wire.decode(STTInterrupt, message.data, kind)
+                heard.session_id = subject.parse(message.subject)["session_id"]
+            except (HandlerError, SubjectError) as error:
+                log.warning("unreadable interrupt: %s", unquoted(error), extra={"subject": message.subject})
+                return
+            self._cancellations.interrupt(heard)
+
+        self._listeners.append((subject, interrupt))
+
+    def background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `work` beside the handlers, from the first connection until the service stops."""
+        self._background.append(work)
 
     def publishes(self, subject: Subject) -> None:
         """Declare that handlers publish on `subject`, so that its stream is made ready."""
@@ -235,11 +260,13 @@ class Service:
         self.connection.on_reconnect(reconnected)
         # Request/reply needs no stream: it is served while these are prepared.
         await self._discovery.start()
-        for subject in self._cancel_subjects:
-            await self.connection.subscribe(subject.wildcard, self._cancel)
+        for subject, callback in self._listeners:
+            await self.connection.subscribe(subject.wildcard, callback)
         for route in self._routes:
             if route.subject.delivery is Delivery.REQUEST:
                 await self._serve(route, tasks)
+        for work in self._background:
+            tasks.create_task(work())
         await asyncio.gather(self._prepare(), *(self._until(name, check) for name, check in self._needs))
         for consumer in self._consumers:
             consumer.problem = "starting to consume"

@@ -29,11 +29,8 @@ DECLARED = {
     "AI_CHAT_STREAM": (5 * MINUTE, "memory", ["ai.chat.response.stream.>"]),
     "AI_RESPONSES": (HOUR, "file", ["ai.chat.response.*", "ai.voice.response.*"]),
     "AI_VOICE_REQUESTS": (HOUR, "file", ["ai.voice.user.*.request"]),
-    "AI_VOICE_STREAM": (
-        5 * MINUTE,
-        "memory",
-        ["ai.voice.session.*", "ai.voice.stream.*", "ai.voice.transcription.*"],
-    ),
+    "AI_VOICE_SESSIONS": (DAY, "file", ["ai.voice.session.*"]),
+    "AI_VOICE_STREAM": (5 * MINUTE, "memory", ["ai.voice.stream.*", "ai.voice.transcription.*"]),
     "AI_VOICE_TTS": (
         5 * MINUTE,
         "memory",

@@ -202,7 +202,7 @@ class VoiceRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., audio: _Optional[bytes] = ..., format: _Optional[str] = ..., sample_rate: _Optional[int] = ..., language: _Optional[str] = ..., speaker: _Optional[str] = ..., premium: _Optional[bool] = ..., enable_rag: _Optional[bool] = ..., collection: _Optional[str] = ..., response_subject: _Optional[str] = ..., stream: _Optional[bool] = ...) -> None: ...
 
 class VoiceResponse(_message.Message):
-    __slots__ = ("request_id", "transcription", "response", "audio", "audio_format", "sample_rate", "sources", "warnings", "timings")
+    __slots__ = ("request_id", "transcription", "response", "audio", "audio_format", "sample_rate", "sources", "warnings", "timings", "user_id", "session_id", "model", "finish_reason", "language", "generation")
     class TimingsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -219,6 +219,12 @@ class VoiceResponse(_message.Message):
     SOURCES_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     transcription: str
     response: str
@@ -228,7 +234,13 @@ class VoiceResponse(_message.Message):
     sources: _containers.RepeatedCompositeFieldContainer[DocumentSource]
     warnings: _containers.RepeatedScalarFieldContainer[str]
     timings: _containers.ScalarMap[str, float]
-    def __init__(self, request_id: _Optional[str] = ..., transcription: _Optional[str] = ..., response: _Optional[str] = ..., audio: _Optional[bytes] = ..., audio_format: _Optional[str] = ..., sample_rate: _Optional[int] = ..., sources: _Optional[_Iterable[_Union[DocumentSource, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., timings: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    user_id: str
+    session_id: str
+    model: str
+    finish_reason: str
+    language: str
+    generation: int
+    def __init__(self, request_id: _Optional[str] = ..., transcription: _Optional[str] = ..., response: _Optional[str] = ..., audio: _Optional[bytes] = ..., audio_format: _Optional[str] = ..., sample_rate: _Optional[int] = ..., sources: _Optional[_Iterable[_Union[DocumentSource, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., timings: _Optional[_Mapping[str, float]] = ..., user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., model: _Optional[str] = ..., finish_reason: _Optional[str] = ..., language: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class TTSRequest(_message.Message):
     __slots__ = ("request_id", "session_id", "text", "speaker", "language", "speaker_wav", "stream", "format", "sample_rate")
@@ -253,7 +265,7 @@ class TTSRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., session_id: _Optional[str] = ..., text: _Optional[str] = ..., speaker: _Optional[str] = ..., language: _Optional[str] = ..., speaker_wav: _Optional[bytes] = ..., stream: _Optional[bool] = ..., format: _Optional[str] = ..., sample_rate: _Optional[int] = ...) -> None: ...
 
 class TTSAudioChunk(_message.Message):
-    __slots__ = ("session_id", "request_id", "chunk_index", "audio", "format", "sample_rate", "is_last", "total_chunks", "timestamp")
+    __slots__ = ("session_id", "request_id", "chunk_index", "audio", "format", "sample_rate", "is_last", "total_chunks", "timestamp", "attempt", "sample_offset", "samples", "text", "generation")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     CHUNK_INDEX_FIELD_NUMBER: _ClassVar[int]
@@ -263,6 +275,11 @@ class TTSAudioChunk(_message.Message):
     IS_LAST_FIELD_NUMBER: _ClassVar[int]
     TOTAL_CHUNKS_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     request_id: str
     chunk_index: int
@@ -272,7 +289,12 @@ class TTSAudioChunk(_message.Message):
     is_last: bool
     total_chunks: int
     timestamp: float
-    def __init__(self, session_id: _Optional[str] = ..., request_id: _Optional[str] = ..., chunk_index: _Optional[int] = ..., audio: _Optional[bytes] = ..., format: _Optional[str] = ..., sample_rate: _Optional[int] = ..., is_last: _Optional[bool] = ..., total_chunks: _Optional[int] = ..., timestamp: _Optional[float] = ...) -> None: ...
+    attempt: int
+    sample_offset: int
+    samples: int
+    text: str
+    generation: int
+    def __init__(self, session_id: _Optional[str] = ..., request_id: _Optional[str] = ..., chunk_index: _Optional[int] = ..., audio: _Optional[bytes] = ..., format: _Optional[str] = ..., sample_rate: _Optional[int] = ..., is_last: _Optional[bool] = ..., total_chunks: _Optional[int] = ..., timestamp: _Optional[float] = ..., attempt: _Optional[int] = ..., sample_offset: _Optional[int] = ..., samples: _Optional[int] = ..., text: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class TTSFullResponse(_message.Message):
     __slots__ = ("session_id", "request_id", "audio", "format", "sample_rate", "duration_seconds")
@@ -291,18 +313,22 @@ class TTSFullResponse(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., request_id: _Optional[str] = ..., audio: _Optional[bytes] = ..., format: _Optional[str] = ..., sample_rate: _Optional[int] = ..., duration_seconds: _Optional[float] = ...) -> None: ...
 
 class TTSStatus(_message.Message):
-    __slots__ = ("session_id", "request_id", "status", "message", "timestamp")
+    __slots__ = ("session_id", "request_id", "status", "message", "timestamp", "error", "generation")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     request_id: str
     status: str
     message: str
     timestamp: float
-    def __init__(self, session_id: _Optional[str] = ..., request_id: _Optional[str] = ..., status: _Optional[str] = ..., message: _Optional[str] = ..., timestamp: _Optional[float] = ...) -> None: ...
+    error: ErrorResponse
+    generation: int
+    def __init__(self, session_id: _Optional[str] = ..., request_id: _Optional[str] = ..., status: _Optional[str] = ..., message: _Optional[str] = ..., timestamp: _Optional[float] = ..., error: _Optional[_Union[ErrorResponse, _Mapping]] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class TTSVoiceInfo(_message.Message):
     __slots__ = ("name", "language", "custom", "description")
@@ -335,7 +361,7 @@ class TTSVoiceRefreshResponse(_message.Message):
     def __init__(self, count: _Optional[int] = ..., added: _Optional[_Iterable[str]] = ..., removed: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class STTStreamMessage(_message.Message):
-    __slots__ = ("session_id", "type", "sequence", "audio", "sample_rate", "language", "state", "speaker_id")
+    __slots__ = ("session_id", "type", "sequence", "audio", "sample_rate", "language", "state", "speaker_id", "user_id", "speaker", "collection", "enable_rag", "enable_assistant", "premium")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -344,6 +370,12 @@ class STTStreamMessage(_message.Message):
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     SPEAKER_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    SPEAKER_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    ENABLE_RAG_FIELD_NUMBER: _ClassVar[int]
+    ENABLE_ASSISTANT_FIELD_NUMBER: _ClassVar[int]
+    PREMIUM_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     type: str
     sequence: int
@@ -352,10 +384,16 @@ class STTStreamMessage(_message.Message):
     language: str
     state: str
     speaker_id: str
-    def __init__(self, session_id: _Optional[str] = ..., type: _Optional[str] = ..., sequence: _Optional[int] = ..., audio: _Optional[bytes] = ..., sample_rate: _Optional[int] = ..., language: _Optional[str] = ..., state: _Optional[str] = ..., speaker_id: _Optional[str] = ...) -> None: ...
+    user_id: str
+    speaker: str
+    collection: str
+    enable_rag: bool
+    enable_assistant: bool
+    premium: bool
+    def __init__(self, session_id: _Optional[str] = ..., type: _Optional[str] = ..., sequence: _Optional[int] = ..., audio: _Optional[bytes] = ..., sample_rate: _Optional[int] = ..., language: _Optional[str] = ..., state: _Optional[str] = ..., speaker_id: _Optional[str] = ..., user_id: _Optional[str] = ..., speaker: _Optional[str] = ..., collection: _Optional[str] = ..., enable_rag: _Optional[bool] = ..., enable_assistant: _Optional[bool] = ..., premium: _Optional[bool] = ...) -> None: ...
 
 class STTTranscription(_message.Message):
-    __slots__ = ("session_id", "sequence", "text", "is_final", "language", "speaker_id", "start_ms", "end_ms", "timestamp")
+    __slots__ = ("session_id", "sequence", "text", "is_final", "language", "speaker_id", "start_ms", "end_ms", "timestamp", "utterance", "speech_end", "checkpoint", "session_end", "error")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
@@ -365,6 +403,11 @@ class STTTranscription(_message.Message):
     START_MS_FIELD_NUMBER: _ClassVar[int]
     END_MS_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    UTTERANCE_FIELD_NUMBER: _ClassVar[int]
+    SPEECH_END_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    SESSION_END_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     sequence: int
     text: str
@@ -374,19 +417,38 @@ class STTTranscription(_message.Message):
     start_ms: int
     end_ms: int
     timestamp: float
-    def __init__(self, session_id: _Optional[str] = ..., sequence: _Optional[int] = ..., text: _Optional[str] = ..., is_final: _Optional[bool] = ..., language: _Optional[str] = ..., speaker_id: _Optional[str] = ..., start_ms: _Optional[int] = ..., end_ms: _Optional[int] = ..., timestamp: _Optional[float] = ...) -> None: ...
+    utterance: int
+    speech_end: float
+    checkpoint: STTCheckpoint
+    session_end: bool
+    error: ErrorResponse
+    def __init__(self, session_id: _Optional[str] = ..., sequence: _Optional[int] = ..., text: _Optional[str] = ..., is_final: _Optional[bool] = ..., language: _Optional[str] = ..., speaker_id: _Optional[str] = ..., start_ms: _Optional[int] = ..., end_ms: _Optional[int] = ..., timestamp: _Optional[float] = ..., utterance: _Optional[int] = ..., speech_end: _Optional[float] = ..., checkpoint: _Optional[_Union[STTCheckpoint, _Mapping]] = ..., session_end: _Optional[bool] = ..., error: _Optional[_Union[ErrorResponse, _Mapping]] = ...) -> None: ...
+
+class STTCheckpoint(_message.Message):
+    __slots__ = ("sequence", "sample", "position", "sample_rate")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_RATE_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    sample: int
+    position: int
+    sample_rate: int
+    def __init__(self, sequence: _Optional[int] = ..., sample: _Optional[int] = ..., position: _Optional[int] = ..., sample_rate: _Optional[int] = ...) -> None: ...
 
 class STTInterrupt(_message.Message):
-    __slots__ = ("session_id", "type", "speaker_id", "timestamp")
+    __slots__ = ("session_id", "type", "speaker_id", "timestamp", "start_ms")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     SPEAKER_ID_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    START_MS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     type: str
     speaker_id: str
     timestamp: float
-    def __init__(self, session_id: _Optional[str] = ..., type: _Optional[str] = ..., speaker_id: _Optional[str] = ..., timestamp: _Optional[float] = ...) -> None: ...
+    start_ms: int
+    def __init__(self, session_id: _Optional[str] = ..., type: _Optional[str] = ..., speaker_id: _Optional[str] = ..., timestamp: _Optional[float] = ..., start_ms: _Optional[int] = ...) -> None: ...
 
 class PipelineTrigger(_message.Message):
     __slots__ = ("request_id", "pipeline", "parameters", "user_id")

@@ -181,7 +181,7 @@ VOICE_RESPONSE_STREAM = Subject(
     "ai.voice.response.stream.{request_id}", (pb.TTSAudioChunk,), Delivery.PUBLISHED
 )
 VOICE_SESSION = Subject(
-    "ai.voice.session.{session_id}", (pb.STTStreamMessage,), Delivery.DURABLE, "AI_VOICE_STREAM"
+    "ai.voice.session.{session_id}", (pb.STTStreamMessage,), Delivery.DURABLE, "AI_VOICE_SESSIONS"
 )
 VOICE_STREAM = Subject(
     "ai.voice.stream.{session_id}", (pb.STTStreamMessage,), Delivery.REPLAY, "AI_VOICE_STREAM"
@@ -189,6 +189,7 @@ VOICE_STREAM = Subject(
 VOICE_TRANSCRIPTION = Subject(
     "ai.voice.transcription.{session_id}", (pb.STTTranscription,), Delivery.PUBLISHED, "AI_VOICE_STREAM"
 )
+VOICE_CANCEL = Subject("ai.voice.cancel.{request_id}", (pb.CancelRequest,), Delivery.BROADCAST)
 VOICE_INTERRUPT = Subject("ai.voice.interrupt.{session_id}", (pb.STTInterrupt,), Delivery.BROADCAST)
 
 TTS_REQUEST = Subject("ai.voice.tts.request.{session_id}", (pb.TTSRequest,), Delivery.DURABLE, "AI_VOICE_TTS")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from handler_base.messaging.context import Context
+    from handler_messages import STTInterrupt
 
 REMEMBERED = 4096
 """How many cancels are kept for requests that are not here yet."""
@@ -19,6 +20,9 @@ REMEMBERED = 4096
 REMEMBER_SECONDS = 600.0
 """How long they are kept."""
 
+
+INTERRUPTED = "somebody began to speak"
+"""Why speech was cancelled that was interrupted."""
 
 MAX_REASON = 200
 """How much of a reason is repeated, in characters."""
@@ -31,10 +35,14 @@ class Cancellations:
     request is then stopped before it starts.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, wall_clock: Callable[[], float] = time.time
+    ) -> None:
         self._clock = clock
+        self._wall_clock = wall_clock
         self._active: dict[int, Context] = {}
         self._early: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._interrupted: OrderedDict[str, float] = OrderedDict()
         self._closed: Stopped | None = None
 
     def __len__(self) -> int:
@@ -52,6 +60,10 @@ class Cancellations:
         early = self._early.get(context.request_id)
         if early is not None and self._clock() - early[0] <= REMEMBER_SECONDS:
             raise cancelled(early[1])
+        if not context.follows_session and 0 < context.published <= self._interrupted.get(
+            context.session_id, 0.0
+        ):
+            raise cancelled(INTERRUPTED)
         self._active[id(context)] = context
 
     def discard(self, context: Context) -> None:
@@ -76,6 +88,28 @@ class Cancellations:
             while len(self._early) > REMEMBERED:
                 self._early.popitem(last=False)
         return stopped
+
+    def interrupt(self, interrupt: STTInterrupt) -> int:
+        """Stop all speech of a session: what is at work, and what was asked for before and waits in a stream.
+
+        Returns:
+            How many were told.
+        """
+        session_id = interrupt.session_id
+        told = 0
+        for context in list(self._active.values()):
+            if not session_id or context.session_id != session_id:
+                continue
+            if not context.follows_session:
+                told += context.stop(cancelled(INTERRUPTED))
+            elif context.on_interrupt is not None:
+                context.on_interrupt(interrupt)
+                told += 1
+        self._interrupted[session_id] = self._wall_clock()
+        self._interrupted.move_to_end(session_id)
+        while len(self._interrupted) > REMEMBERED:
+            self._interrupted.popitem(last=False)
+        return told
 
     def close(self, reason: Stopped) -> int:
         """Stop all that runs, and whatever comes from now on.

@@ -11,15 +11,19 @@ from handler_base.errors import HandlerError, InvalidRequest, Stopped
 from handler_base.messaging import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
     from typing import Any
 
     from google.protobuf.message import Message
 
     from handler_base.messaging.connection import Connection
+    from handler_messages import STTInterrupt
 
 TIMEOUT_HEADER = "Request-Timeout-Ms"
 """Header with the milliseconds that the caller is willing to wait, from when it published."""
+
+MESSAGE_TYPE = "Message-Type"
+"""Header with the name of the message, on subjects that carry more than one."""
 
 MAX_TIMEOUT = 24 * 3600.0
 """Longest deadline accepted, in seconds."""
@@ -41,6 +45,9 @@ class Context:
         last_attempt: Whether a failure of this attempt is final.
         received: When it came in, in the loop's time.
         queue_wait: Seconds it waited in its stream before this delivery.
+        published: Unix time in seconds when its stream took it, 0 for request/reply.
+        follows_session: Whether the work is to follow the session itself: an interrupt of its speech does not stop it.
+        on_interrupt: Called with such an interrupt.
     """
 
     __slots__ = (
@@ -50,9 +57,12 @@ class Context:
         "_task",
         "attempt",
         "durable",
+        "follows_session",
         "headers",
         "kind",
         "last_attempt",
+        "on_interrupt",
+        "published",
         "queue_wait",
         "received",
         "request_id",
@@ -90,6 +100,9 @@ class Context:
         self.last_attempt = last_attempt
         self.received = received
         self.queue_wait = queue_wait
+        self.published = 0.0
+        self.follows_session = False
+        self.on_interrupt: Callable[[STTInterrupt], None] | None = None
         self._task: asyncio.Task[Any] | None = None
         self._reason: Stopped | None = None
         self._deadline = 0.0
@@ -104,11 +117,17 @@ class Context:
         """Largest message that NATS takes, headers included, in bytes."""
         return self._connection.max_payload
 
-    async def publish(self, subject: str, message: Message) -> None:
-        """Publish something on the way to the result, in the request's format and with its trace."""
-        headers: dict[str, str] | None = None
+    async def publish(self, subject: str, message: Message, *, named: bool = False) -> None:
+        """Publish something on the way to the result, in the request's format and with its trace.
+
+        Args:
+            subject: Where.
+            message: What.
+            named: Whether to send the message's name along, for subjects that carry more than one.
+        """
+        headers: dict[str, str] | None = {MESSAGE_TYPE: message.DESCRIPTOR.name} if named else None
         if telemetry.enabled():
-            headers = {}
+            headers = headers or {}
             telemetry.inject(headers)
         await self._connection.publish(subject, message, kind=self.kind, headers=headers)
 

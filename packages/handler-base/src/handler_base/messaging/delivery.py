@@ -26,7 +26,7 @@ from handler_base.errors import (
 from handler_base.messaging import wire
 from handler_base.messaging.connection import MSG_ID
 from handler_base.messaging.context import TIMEOUT_HEADER
-from handler_messages import subjects
+from handler_messages import ErrorResponse, subjects
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -134,6 +134,7 @@ class DeliveryProcess:
         context.attempt = meta.attempt
         context.last_attempt = meta.attempt >= self._settings.max_attempts
         context.queue_wait = max(0.0, self._wall_clock() - meta.published)
+        context.published = meta.published
         if telemetry.enabled():
             telemetry.record("handler.queue.wait", context.queue_wait, subject=self._route.subject.template)
         error: BaseException | None = None
@@ -201,6 +202,8 @@ class DeliveryProcess:
         """Record the result where redeliveries look for it, and send it where it was asked for."""
         route, context = self._route, delivery.context
         if route.response is None:
+            if route.failed is not None and isinstance(answer, ErrorResponse):
+                await route.failed(context, answer)
             return
         subject = self._worker.response_subject(route, context, delivery.raw.subject)
         payload, headers = self._worker.encode(answer, context)

@@ -102,6 +102,10 @@ class Link:
         """Call `callback` each time the connection was made again; it must be quick."""
         self._on_reconnect.append(callback)
 
+    def forget(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Call `callback` no more after a reconnect."""
+        self._on_reconnect.remove(callback)
+
     @property
     def connected(self) -> bool:
         """Whether there is a working connection now."""
@@ -305,7 +309,7 @@ class Link:
         self._warned.clear()
         self.lame_duck.clear()
         log.info("reconnected to NATS", extra={"server": self._client.server, "reconnects": self._reconnects})
-        for callback in self._on_reconnect:
+        for callback in list(self._on_reconnect):
             try:
                 await callback()
             except HandlerError as error:

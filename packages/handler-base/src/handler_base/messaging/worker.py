@@ -24,7 +24,7 @@ from handler_base.errors import (
 from handler_base.messaging import wire
 from handler_base.messaging.connection import ERROR_TYPE
 from handler_base.messaging.context import Context, timeout_of
-from handler_messages import ErrorResponse
+from handler_messages import CancelRequest, ErrorResponse
 from handler_messages.subjects import Subject, SubjectError, check_response_subject, check_token, find
 
 if TYPE_CHECKING:
@@ -70,16 +70,21 @@ class Route:
         handler: What runs for each message.
         response: Where its result is published by default; None when it has no result.
         stats: Its counters.
+        follows_session: Whether its work is to follow a session; see `Context.follows_session`.
+        failed: Called with the error that ends a durable request for good, where there is no `response` for it.
     """
 
     subject: Subject
     handler: Callable[[Context, Any], Coroutine[Any, Any, Message | None]]
     response: Subject | None
     stats: EndpointStats
+    follows_session: bool = False
+    failed: Callable[[Context, ErrorResponse], Coroutine[Any, Any, None]] | None = None
     message: type[Message] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.message = self.subject.messages[0]
+        # A subject that carries nothing is asked with an empty payload: that is how this message looks without fields.
+        self.message = self.subject.messages[0] if self.subject.messages else CancelRequest
 
 
 class Worker:
@@ -169,15 +174,17 @@ class Worker:
         """
         context.request_id = fallback_id or uuid.uuid4().hex
         context.kind = wire.content_type(raw.headers)
-        request = wire.decode(route.message, raw.data, context.kind)
         fields = route.message.DESCRIPTOR.fields_by_name
         try:
+            ids = route.subject.parse(raw.subject) if route.subject.names else {}
+            context.session_id = ids.get("session_id", "")
+            request = wire.decode(route.message, raw.data, context.kind)
             if given := str(getattr(request, "request_id", "")):
                 context.request_id = check_token(given, "request_id")
             elif "request_id" in fields:
                 request.request_id = context.request_id  # pyright: ignore[reportAttributeAccessIssue]
-            context.session_id = str(getattr(request, "session_id", ""))
-            for name, value in route.subject.parse(raw.subject).items() if route.subject.names else ():
+            context.session_id = str(getattr(request, "session_id", "")) or context.session_id
+            for name, value in ids.items():
                 if name not in fields:
                     continue
                 claimed = getattr(request, name)
@@ -207,6 +214,7 @@ class Worker:
         """
         timeout = timeout_of(context.headers, self._settings.request_timeout)
         expired = DeadlineExceeded(f"not done within its {timeout:g} s")
+        context.follows_session = route.follows_session
         self._cancellations.add(context)
         try:
             return await context.run(route.handler(context, request), since + timeout, expired)

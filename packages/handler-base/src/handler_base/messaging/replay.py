@@ -1,0 +1,286 @@
+"""A subject of a stream from a point on, in order and without gaps: an ordered consumer, for one reader.
+
+Nothing is acknowledged; whoever reads again sees the same. The consumer is made anew behind the last message read
+when one is missing, when the server falls silent, and after a reconnect (ADR-17 of the NATS design documents).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import msgspec
+
+from handler_base.errors import MessagingError, NotFound
+from handler_base.messaging.reasons import describe
+from handler_base.messaging.streams import ensure_streams
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from types import TracebackType
+
+    from handler_base.messaging.connection import Connection
+    from handler_base.messaging.subscription import RawMessage, Subscription
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = 5.0
+"""How often the server says that it is alive when there is nothing to read, in seconds."""
+
+API_TIMEOUT = 5.0
+"""Longest wait for an answer of JetStream's API, in seconds."""
+
+PATIENCE = 2.5 * HEARTBEAT
+"""How long the server may be silent before the consumer is made anew, in seconds."""
+
+
+class Replayed(NamedTuple):
+    """One message of a replay.
+
+    Attributes:
+        raw: Its subject, bytes and headers.
+        sequence: Its number in the stream.
+        published: Unix time in seconds when the stream took it.
+        pending: How many more the stream had when it was sent; 0 for the newest.
+    """
+
+    raw: RawMessage
+    sequence: int
+    published: float
+    pending: int
+
+
+class Replay:
+    """An async iterator over what a stream has, and will have, on one subject. Enter it with `async with`.
+
+    Args:
+        connection: The connection.
+        stream: Name of the stream; it is made if it does not exist.
+        subject: The subject, without wildcards.
+        since: Unix time in seconds of the first message; 0 for the oldest there is.
+    """
+
+    def __init__(self, connection: Connection, stream: str, subject: str, *, since: float = 0.0) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._subject = subject
+        self._since = since
+        self._messages: deque[Replayed] = deque()
+        self._wake = asyncio.Event()
+        self._broken = ""
+        self._last = 0
+        self._expected = 0
+        self._inbox = ""
+        self._name = ""
+        self._heard = 0.0
+        self._pending = -1
+        self._subscription: Subscription | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin to read.
+
+        Raises:
+            MessagingError: If the stream cannot be read now.
+        """
+        self._connection.on_reconnect(self._reconnected)
+        try:
+            await self._open()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.forget(self._reconnected)
+        await self._drop()
+
+    def __aiter__(self) -> AsyncIterator[Replayed]:
+        return self
+
+    async def __anext__(self) -> Replayed:
+        return await self.next()
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether all that the stream had is read."""
+        return self._pending == 0
+
+    async def next(self, timeout: float | None = None) -> Replayed:
+        """Return the next message, however long it takes.
+
+        Args:
+            timeout: Seconds to wait at most; None for ever.
+
+        Raises:
+            TimeoutError: If none comes in time.
+        """
+        if not self._messages:
+            async with asyncio.timeout(timeout):
+                while not self._messages:
+                    await self._wait()
+        message = self._messages.popleft()
+        self._pending = message.pending
+        return message
+
+    async def history(self) -> list[Replayed]:
+        """Return all that the stream has now; what comes later is read as usual.
+
+        Raises:
+            MessagingError: If the stream does not send it.
+        """
+        found: list[Replayed] = []
+        try:
+            while not self.caught_up:
+                found.append(await self.next(API_TIMEOUT))
+        except TimeoutError as error:
+            raise MessagingError(f"{self._stream} does not send what it has on {self._subject}") from error
+        return found
+
+    async def _wait(self) -> None:
+        """Wait for something to happen; make the consumer anew when it is broken or silent."""
+        self._wake.clear()
+        if not self._broken:
+            try:
+                async with asyncio.timeout_at(self._heard + PATIENCE):
+                    await self._wake.wait()
+            except TimeoutError:
+                if asyncio.get_running_loop().time() - self._heard >= PATIENCE:
+                    self._broken = "the server is silent"
+        if self._broken:
+            await self._again(self._broken)
+
+    # -- the consumer ------------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        """Make a consumer behind the last message read.
+
+        Raises:
+            MessagingError: If it cannot be made.
+        """
+        await ensure_streams(self._connection.jetstream, [self._stream])
+        await self._drop()
+        self._expected = 1
+        self._inbox = self._connection.new_inbox()
+        self._name = self._inbox.rsplit(".", 1)[-1]
+        # To the server a subscription with a wildcard is no interest: each consumer has an inbox of its own.
+        self._subscription = await self._connection.subscribe(self._inbox, self._arrived)
+        config: dict[str, Any] = {
+            "name": self._name,
+            "deliver_subject": self._inbox,
+            "filter_subject": self._subject,
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "max_deliver": 1,
+            "mem_storage": True,
+            "num_replicas": 1,
+            "flow_control": True,
+            "idle_heartbeat": int(HEARTBEAT * 1e9),
+            # Dropped by itself when we crash.
+            "inactive_threshold": int(30e9),
+            **self._start(),
+        }
+        order = {"stream_name": self._stream, "config": config, "action": "create"}
+        subject = f"$JS.API.CONSUMER.CREATE.{self._stream}.{self._name}.{self._subject}"
+        self._heard = asyncio.get_running_loop().time()
+        try:
+            reply = await self._connection.request_bytes(
+                subject, msgspec.json.encode(order), timeout=API_TIMEOUT
+            )
+            made = msgspec.json.decode(reply.data, type=_Created)
+        except NotFound as error:
+            raise MessagingError(f"{self._subject} cannot be read: JetStream is not enabled") from error
+        except msgspec.DecodeError as error:
+            raise MessagingError(f"{self._subject} cannot be read: {describe(error)}") from error
+        if made.error is not None:
+            raise MessagingError(f"{self._subject} cannot be read: {made.error.description}")
+        self._broken = ""
+        if not self._messages:
+            self._pending = made.num_pending
+
+    def _start(self) -> dict[str, Any]:
+        if self._last:
+            return {"deliver_policy": "by_start_sequence", "opt_start_seq": self._last + 1}
+        if self._since:
+            start = datetime.fromtimestamp(self._since, UTC).isoformat().replace("+00:00", "Z")
+            return {"deliver_policy": "by_start_time", "opt_start_time": start}
+        return {"deliver_policy": "all"}
+
+    async def _drop(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await subscription.close()
+        if self._name:
+            with contextlib.suppress(MessagingError, NotFound):
+                await self._connection.publish_bytes(
+                    f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}", b""
+                )
+            self._name = ""
+
+    async def _again(self, why: str) -> None:
+        """Make the consumer anew, and again until it works."""
+        log.warning("reading %s again: %s", self._stream, why)
+        tries = 0
+        while True:
+            try:
+                await self._open()
+            except MessagingError as error:
+                tries += 1
+                log.warning("%s", error)
+                await asyncio.sleep(min(5.0, 0.1 * 2 ** min(tries, 8)) * random.uniform(0.5, 1))
+            else:
+                return
+
+    async def _reconnected(self) -> None:
+        # The consumer lived in the memory of a server that may be gone.
+        self._break("connected again")
+
+    def _break(self, why: str) -> None:
+        self._broken = why
+        self._wake.set()
+
+    async def _arrived(self, raw: RawMessage) -> None:
+        if not raw.reply.startswith("$JS.ACK."):
+            await self._status(raw)
+            return
+        tokens = raw.reply.split(".")
+        if len(tokens) >= 11:  # the newer form, with domain and account
+            tokens = tokens[2:]
+        consumer, sequence, number, published, pending = tokens[3], *map(int, tokens[5:9])
+        if consumer != self._name or self._broken:
+            return
+        self._heard = asyncio.get_running_loop().time()
+        if number != self._expected:
+            self._break(f"message {self._expected} is missing")
+            return
+        self._expected += 1
+        self._last = sequence
+        self._messages.append(Replayed(raw, sequence, published / 1e9, pending))
+        self._wake.set()
+
+    async def _status(self, raw: RawMessage) -> None:
+        """Take a heartbeat, or answer a request for flow control; nothing is held back here."""
+        if raw.subject != self._inbox:
+            return
+        headers = raw.headers or {}
+        self._heard = asyncio.get_running_loop().time()
+        go_on = raw.reply or headers.get("Nats-Consumer-Stalled", "")
+        if go_on:
+            await self._connection.publish_bytes(go_on, b"")
+        elif int(headers.get("Nats-Last-Consumer", "0")) >= self._expected and not self._broken:
+            self._break(f"message {self._expected} is missing")
+
+
+class _ApiError(msgspec.Struct):
+    description: str = ""
+
+
+class _Created(msgspec.Struct):
+    num_pending: int = 0
+    error: _ApiError | None = None
