@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import msgspec
 
 from handler_base.errors import MessagingError, NotFound
-from handler_base.messaging.reasons import describe
 from handler_base.messaging.streams import ensure_streams
 
 if TYPE_CHECKING:
@@ -31,6 +30,9 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT = 5.0
 """How often the server says that it is alive when there is nothing to read, in seconds."""
+
+CLOCK_ERROR = 0.001
+"""What is read before `since`, in seconds: a float does not hold the nanoseconds of a stream."""
 
 API_TIMEOUT = 5.0
 """Longest wait for an answer of JetStream's API, in seconds."""
@@ -74,6 +76,7 @@ class Replay:
         self._wake = asyncio.Event()
         self._broken = ""
         self._last = 0
+        self._created = ""
         self._expected = 0
         self._inbox = ""
         self._name = ""
@@ -165,6 +168,7 @@ class Replay:
             MessagingError: If it cannot be made.
         """
         await ensure_streams(self._connection.jetstream, [self._stream])
+        await self._look_at_the_stream()
         await self._drop()
         self._expected = 1
         self._inbox = self._connection.new_inbox()
@@ -189,26 +193,35 @@ class Replay:
         order = {"stream_name": self._stream, "config": config, "action": "create"}
         subject = f"$JS.API.CONSUMER.CREATE.{self._stream}.{self._name}.{self._subject}"
         self._heard = asyncio.get_running_loop().time()
-        try:
-            reply = await self._connection.request_bytes(
-                subject, msgspec.json.encode(order), timeout=API_TIMEOUT
-            )
-            made = msgspec.json.decode(reply.data, type=_Created)
-        except NotFound as error:
-            raise MessagingError(f"{self._subject} cannot be read: JetStream is not enabled") from error
-        except msgspec.DecodeError as error:
-            raise MessagingError(f"{self._subject} cannot be read: {describe(error)}") from error
-        if made.error is not None:
-            raise MessagingError(f"{self._subject} cannot be read: {made.error.description}")
+        made = await self._ask(subject, order)
         self._broken = ""
         if not self._messages:
             self._pending = made.num_pending
+
+    async def _look_at_the_stream(self) -> None:
+        """Begin anew in a stream that was: the numbers of one that was in memory are worth nothing any more."""
+        created = (await self._ask(f"$JS.API.STREAM.INFO.{self._stream}", None)).created
+        if created != self._created:
+            self._created, self._last = created, 0
+
+    async def _ask(self, subject: str, order: object) -> _Answer:
+        try:
+            payload = b"" if order is None else msgspec.json.encode(order)
+            reply = await self._connection.request_bytes(subject, payload, timeout=API_TIMEOUT)
+            answer = msgspec.json.decode(reply.data, type=_Answer)
+        except NotFound as error:
+            raise MessagingError(f"{self._subject} cannot be read: JetStream is not enabled") from error
+        except msgspec.DecodeError as error:
+            raise MessagingError(f"{self._subject} cannot be read: {error}") from error
+        if answer.error is not None:
+            raise MessagingError(f"{self._subject} cannot be read: {answer.error.description}")
+        return answer
 
     def _start(self) -> dict[str, Any]:
         if self._last:
             return {"deliver_policy": "by_start_sequence", "opt_start_seq": self._last + 1}
         if self._since:
-            start = datetime.fromtimestamp(self._since, UTC).isoformat().replace("+00:00", "Z")
+            start = datetime.fromtimestamp(self._since - CLOCK_ERROR, UTC).isoformat().replace("+00:00", "Z")
             return {"deliver_policy": "by_start_time", "opt_start_time": start}
         return {"deliver_policy": "all"}
 
@@ -281,6 +294,9 @@ class _ApiError(msgspec.Struct):
     description: str = ""
 
 
-class _Created(msgspec.Struct):
+class _Answer(msgspec.Struct):
+    """What the server says of a stream or of a new consumer."""
+
+    created: str = ""
     num_pending: int = 0
     error: _ApiError | None = None
