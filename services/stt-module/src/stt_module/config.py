@@ -1,0 +1,12 @@
+"""Settings of stt-module."""
+
+from __future__ import annotations
+
+from handler_base.http import HttpSettings
+from handler_base.service import ServiceSettings
+
+
+class STTModuleSettings(ServiceSettings, frozen=True, kw_only=True):
+    """Everything stt-module is told."""
+
+    http: HttpSettings = HttpSettings()

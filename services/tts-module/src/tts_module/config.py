@@ -1,0 +1,12 @@
+"""Settings of tts-module."""
+
+from __future__ import annotations
+
+from handler_base.http import HttpSettings
+from handler_base.service import ServiceSettings
+
+
+class TTSModuleSettings(ServiceSettings, frozen=True, kw_only=True):
+    """Everything tts-module is told."""
+
+    http: HttpSettings = HttpSettings()
