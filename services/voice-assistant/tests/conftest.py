@@ -141,6 +141,10 @@ class Stack:
         request = VoiceRequest(**{"audio": wav(tone(1, 4000), RATE), **fields})
         return await self.client.connection.request("voice.request", request, VoiceResponse, timeout=15)
 
+    def session(self, session_id: str) -> Session:
+        """Return another side of a conversation."""
+        return Session(self.client, session_id)
+
     async def history(self, user_id: str, session_id: str) -> list[Turn]:
         """Return what is kept of a conversation."""
         bucket = await self.client.connection.jetstream.key_value("chat-sessions")

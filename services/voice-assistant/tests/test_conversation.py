@@ -94,7 +94,7 @@ async def test_a_session_that_wants_no_answers_gets_none(stack: Stack, session: 
         await session.open(enable_assistant=False)
         await session.say(QUESTION)
         await until(lambda: service.in_flight == 0)
-        other = type(session)(stack.client, f"{session.id}-b")
+        other = stack.session(f"{session.id}-b")
         await other.open(enable_assistant=True)
         await other.say(QUESTION)
         await other.until_result()
@@ -210,7 +210,7 @@ async def test_a_client_can_interrupt_too_and_others_are_not_disturbed(
     stack: Stack, session: Session
 ) -> None:
     stack.llm(answers(LONG, interval=0.03))
-    other = type(session)(stack.client, f"{session.id}-b")
+    other = stack.session(f"{session.id}-b")
     async with stack.assistant():
         await session.open()
         await other.open()
