@@ -312,10 +312,13 @@ class Caller:
             if over:
                 self.answered += 1
                 continue
-            await session.status.until(lambda _: session.statuses[-1] == "interrupted", 20)
-            sent = len(session.chunks)
-            self.latest = max(self.latest, loop.time() - at)
             await session.stream.until(lambda _: session.states[-1] == "listening", 20)
+            if "interrupted" not in session.statuses[before:]:
+                self.answered += 1  # it had been played to its end at the same moment
+                continue
+            self.latest = max(self.latest, loop.time() - at)
+            sent = len(session.chunks)
+            await session.client.connection.flush()
             assert len(session.chunks) == sent, "sound after the interrupt"
             newest = TTSStatus.FromString(session.status.all[-1].data).generation
             assert newest > generation
