@@ -11,7 +11,7 @@ import json
 import struct
 from typing import TYPE_CHECKING
 
-from handler_base.audio import PcmReader, wav_header
+from handler_base.audio import PcmReader, wav, wav_header
 from handler_messages import TTSAudioChunk
 
 if TYPE_CHECKING:
@@ -60,6 +60,12 @@ def answers(
 
     async def script(exchange: Exchange) -> None:
         await asyncio.sleep(first)
+        if not exchange.request.json().get("stream"):
+            await asyncio.sleep(interval * (len(tokens) - 1))
+            message = {"role": "assistant", "content": "".join(tokens)}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            await exchange.json({"model": "m1", "choices": [choice]})
+            return
         await exchange.head(200, {"content-type": "text/event-stream"})
         for number, token in enumerate(tokens):
             if number:
@@ -75,19 +81,26 @@ def answers(
     return script
 
 
-def speaks(*, seconds_per_letter: float = 0.01, pace: float = 0.0, rate: int = RATE) -> Script:
+def speaks(
+    *, seconds_per_letter: float = 0.01, pace: float = 0.0, rate: int = RATE, whole: bool = False
+) -> Script:
     """Return a voice whose every text sounds like its own number, counted from 1.
 
     Args:
         seconds_per_letter: How fast it speaks.
         pace: Seconds of work for a second of sound.
         rate: Samples per second.
+        whole: Whether nothing is sent before all of it is made.
     """
     numbers = itertools.count(1)
 
     async def script(exchange: Exchange) -> None:
         number = next(numbers)
         samples = int(len(exchange.request.json()["input"]) * seconds_per_letter * rate)
+        if whole:
+            await asyncio.sleep(pace * samples / rate)
+            await exchange.answer(wav(tone(number, samples), rate), headers={"content-type": "audio/wav"})
+            return
         await exchange.head(200, {"content-type": "audio/wav"})
         await exchange.send(wav_header(rate))
         step = rate // 20
