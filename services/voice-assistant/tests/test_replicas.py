@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
 from handler_base.audio import wav
 from handler_messages import TTSAudioChunk, VoiceRequest, VoiceResponse
 from handler_testkit.services import ServiceProcess
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conftest import Session, Stack
-
-import pytest
 
 TEXT = "".join(ANSWER)
 
@@ -42,7 +42,7 @@ async def test_a_conversation_goes_on_when_its_replica_is_killed_in_the_middle_o
     await asyncio.to_thread(second.start)
     stack.llm(answers())
     await asyncio.to_thread(first.kill)
-    await session.until_status("completed")
+    await session.stream.until(lambda _: session.states[-1] == "listening", 15)
     await session.say("And dogs?")
     await session.until_status("completed", 2)
     turns = await stack.history("ada", session.id)

@@ -5,7 +5,7 @@ A player that has nothing left waits for more; one that is behind plays what it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 LETTERS_PER_SECOND = 15.0
 """How fast speech is, while none of it is known."""
@@ -13,12 +13,18 @@ LETTERS_PER_SECOND = 15.0
 
 @dataclass(slots=True)
 class _Spoken:
-    """One piece: its text, and when its sound begins and ends."""
+    """One piece: its text, and when the parts of its sound begin and how long they are."""
 
     source: str
-    begin: float
-    end: float
+    parts: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
     complete: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return sum(seconds for _, seconds in self.parts)
+
+    def played(self, now: float) -> float:
+        return sum(min(seconds, max(0.0, now - begin)) for begin, seconds in self.parts)
 
 
 class Playback:
@@ -43,8 +49,9 @@ class Playback:
         """
         begin = max(self.end, now)
         if number == len(self._pieces):
-            self._pieces.append(_Spoken(source, begin, begin))
-        self.end = self._pieces[-1].end = begin + seconds
+            self._pieces.append(_Spoken(source))
+        self._pieces[-1].parts.append((begin, seconds))
+        self.end = begin + seconds
 
     def whole(self) -> None:
         """Note that all the sound of the newest piece was sent."""
@@ -59,30 +66,25 @@ class Playback:
         """Return the text that has been heard, cut after a whole word."""
         text: list[str] = []
         for piece in self._pieces:
-            if now < piece.end or not piece.complete:
-                text.append(_begun(piece, min(now, piece.end), self._letters_per_second()))
+            played, whole = piece.played(now), piece.seconds
+            if not piece.complete:  # more of it is to come: its text tells about how much
+                whole = max(whole, len(piece.source) / self._letters_per_second())
+            text.append(_words(piece.source, played / whole if whole else float(piece.complete)))
+            if played < whole:
                 break
-            text.append(piece.source)
         return "".join(text).strip()
 
     def _letters_per_second(self) -> float:
-        whole = [piece for piece in self._pieces if piece.complete and piece.end > piece.begin]
-        seconds = sum(piece.end - piece.begin for piece in whole)
+        whole = [piece for piece in self._pieces if piece.complete]
+        seconds = sum(piece.seconds for piece in whole)
         return sum(len(piece.source) for piece in whole) / seconds if seconds else LETTERS_PER_SECOND
 
 
-def _begun(piece: _Spoken, now: float, speed: float) -> str:
-    """Return the words of a piece that is being played: as many as its sound is far."""
-    if now <= piece.begin or piece.end <= piece.begin:
-        return ""
-    length = piece.end - piece.begin
-    if not piece.complete:  # more of it is to come: its text tells about how much
-        length = max(length, len(piece.source) / speed)
-    share = min(1.0, (now - piece.begin) / length)
-    length = int(len(piece.source) * share)
-    if length >= len(piece.source):
-        return piece.source
-    cut = piece.source[: length + 1]
-    if any(character.isspace() for character in piece.source.strip()):
-        return cut.rpartition(" ")[0] if " " in cut else ""
-    return cut[:length]  # a script without spaces
+def _words(text: str, share: float) -> str:
+    """Return the first words of a text, as many as go into its share."""
+    length = int(len(text) * share)
+    if length >= len(text):
+        return text
+    if not any(character.isspace() for character in text.strip()):
+        return text[:length]  # a script without spaces
+    return text[: length + 1].rpartition(" ")[0]
