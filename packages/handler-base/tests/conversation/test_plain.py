@@ -136,3 +136,21 @@ def test_what_is_never_closed_holds_nothing_back_past_the_line(opened: str) -> N
     found = cutter.feed(f"one {opened}two\n\nThree is here. F")
     assert [piece.text for piece in found][-1] == "Three is here."
     assert "two" in found[0].text or opened == "]("
+
+
+def test_a_whole_answer_is_read_as_a_person_would_read_it() -> None:
+    answer = (
+        "Sure! Here's a quick overview of **Kubernetes**:\n\n### Key concepts\n\n1. **Pods** – the smallest unit. They run "
+        "containers.\n2. **Services**: expose pods (e.g. via `ClusterIP`) [1].\n\nRun:\n```bash\nkubectl get pods\n```\n\n"
+        "Let me know if you'd like more! 😊"
+    )
+    assert said(answer).split("|") == [
+        "Sure!",
+        "Here's a quick overview of Kubernetes:",
+        "Key concepts.",
+        "1. Pods – the smallest unit.",
+        "They run containers.",
+        "2. Services: expose pods (e.g. via ClusterIP).",
+        "Run:",
+        "Let me know if you'd like more!",
+    ]
