@@ -15,10 +15,13 @@ from handler_base.conversation._characters import is_wide
 from handler_base.conversation.speech import Piece, SpeechCutter, SpeechSettings, cut
 
 SMALL = SpeechSettings(first_chars=3, first_max_chars=10, max_chars=20)
+CLAUSES = 60
+"""Where the first piece is cut in most of these tests: late enough for a clause."""
 
 
 def stream(text: str, language: str = "", *, early: bool = True, **lengths: int) -> list[str]:
     """Return the texts of the pieces, streamed character by character, and check what always holds."""
+    lengths = {"first_max_chars": CLAUSES, **lengths}
     cutter = SpeechCutter(SpeechSettings(**lengths), language=language, early=early)
     pieces = [piece for char in text for piece in cutter.feed(char)]
     pieces += cutter.close()
@@ -28,7 +31,7 @@ def stream(text: str, language: str = "", *, early: bool = True, **lengths: int)
 
 def needed(text: str, language: str = "") -> str:
     """Return how much of an answer the first piece has to wait for."""
-    cutter = SpeechCutter(language=language)
+    cutter = SpeechCutter(SpeechSettings(first_max_chars=CLAUSES), language=language)
     for index, char in enumerate(text):
         if cutter.feed(char):
             return text[: index + 1]
@@ -117,7 +120,7 @@ def test_the_language_tells_an_ordinal_from_a_number_at_the_end() -> None:
         ("The main reason for which people prefer this approach is that it is simple", "The main reason for which people prefer this approach is"),
         ("Supercalifragilisticexpialidocious antidisestablishmentarianism pneumono", "Supercalifragilisticexpialidocious"),
         ("We all saw the big red balloon in the early evening sky and it", "We all saw the big red balloon in the early evening sky"),
-        ("x" * 70, "x" * 60),
+        ("x" * 70, "x" * 70),
         ("当然可以，我来帮你。", "当然可以，"),
         ("好，我来帮你。", "好，我来帮你。"),
         ("這是一個非常長的句子沒有標點因為它太長了太長了", "這是一個非常長的句子沒有標點"),
@@ -186,6 +189,17 @@ def test_only_the_first_piece_is_a_clause() -> None:
 )
 def test_a_long_sentence_is_cut_at_a_clause_else_at_a_space(text: str, pieces: list[str]) -> None:
     assert stream(text, early=False, max_chars=20) == pieces
+
+
+def test_the_first_piece_is_a_few_words_where_no_clause_comes_in_time() -> None:
+    def first(text: str) -> str:
+        cutter = SpeechCutter()
+        return [*cutter.feed(text), *cutter.close()][0].text
+
+    assert first("The library opens at nine in the morning.") == "The library opens"
+    assert first("Die Bibliothek öffnet um neun Uhr morgens.") == "Die Bibliothek öffnet"
+    assert first("Donaudampfschifffahrtsgesellschaft heißt sie.") == "Donaudampfschifffahrtsgesellschaft"
+    assert first("图书馆早上九点开门，六点关门。") == "图书馆早上九点开"
 
 
 def test_nothing_but_marks_is_not_spoken() -> None:

@@ -37,7 +37,7 @@ class SpeechSettings(Settings, frozen=True, kw_only=True):
     ] = 12
     first_max_chars: Annotated[
         int, env("SPEECH_FIRST_MAX_CHARS", help="where the first piece is cut without punctuation", ge=10)
-    ] = 60
+    ] = 25
     max_chars: Annotated[int, env("SPEECH_MAX_CHARS", help="most characters of a piece", ge=20)] = 240
 
 
@@ -130,7 +130,7 @@ class SpeechCutter:
             self._stop = len(phrase.chars)
             self._mark = self._stop - 1
         phrase.nest(char)
-        limit = self._first_max if self._early else self._max
+        limit = self._first_limit(char) if self._early else self._max
         if phrase.width > limit:
             self._cut(
                 phrase.place(limit, max(self._first_chars, limit * 2 // 5) if self._early else limit // 3)
@@ -224,6 +224,14 @@ class SpeechCutter:
         self._stop, self._kind = 0, None
 
     # Where the first piece may end
+
+    def _first_limit(self, char: str) -> int:
+        """Return where the first piece is cut: later than the setting has it rather than within a word."""
+        if is_wide(char):
+            return self._first_max
+        chars = self._phrase.chars
+        word = chars.index(" ") if " " in chars else self._max
+        return min(self._max, max(self._first_max, word))
 
     def _is_certain(self, char: str) -> bool:
         """Return whether the first piece can end here, whatever follows."""
