@@ -17,6 +17,7 @@ from handler_base.conversation.retrieval import RetrievalSettings
 from handler_base.conversation.speech import SpeechSettings
 from handler_base.conversation.synthesis import SynthesisSettings
 from handler_base.http import HttpSettings
+from handler_base.messaging.settings import WorkSettings
 from handler_base.service import ServiceSettings
 
 SPOKEN = (
@@ -72,6 +73,8 @@ class ConversationSettings(Settings, frozen=True, kw_only=True):
 class VoiceSettings(ServiceSettings, frozen=True, kw_only=True):
     """Everything voice-assistant is told."""
 
+    # Sessions last long and are many; who talks does not wait long for another replica.
+    work: WorkSettings = WorkSettings(ack_wait=5.0, durable_in_flight=64)
     talk: TalkSettings = TalkSettings()
     conversation: ConversationSettings = ConversationSettings()
     stt: STTSettings = STTSettings()
