@@ -164,13 +164,15 @@ class Service:
         """Stop the speech of sessions by the `STTInterrupt`s that come on `subject`; see `Context.on_interrupt`."""
 
         async def interrupt(message: RawMessage) -> None:
+            heard = STTInterrupt()
             try:
-                kind = wire.content_type(message.headers)
-                heard = wire.decode(STTInterrupt, message.data, kind)
-                heard.session_id = subject.parse(message.subject)["session_id"]
-            except (HandlerError, SubjectError) as error:
+                session_id = subject.parse(message.subject)["session_id"]
+                heard = wire.decode(STTInterrupt, message.data, wire.content_type(message.headers))
+            except SubjectError:
+                return  # no session has such an id
+            except HandlerError as error:
                 log.warning("unreadable interrupt: %s", unquoted(error), extra={"subject": message.subject})
-                return
+            heard.session_id = session_id
             self._cancellations.interrupt(heard)
 
         self._listeners.append((subject, interrupt))
