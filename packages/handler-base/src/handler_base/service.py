@@ -164,12 +164,13 @@ class Service:
         """Stop the speech of sessions by the `STTInterrupt`s that come on `subject`; see `Context.on_interrupt`."""
 
         async def interrupt(message: RawMessage) -> None:
-            heard = STTInterrupt()
             try:
                 session_id = subject.parse(message.subject)["session_id"]
-                heard = wire.decode(STTInterrupt, message.data, wire.content_type(message.headers))
             except SubjectError:
                 return  # no session has such an id
+            heard = STTInterrupt()
+            try:
+                heard = wire.decode(STTInterrupt, message.data, wire.content_type(message.headers))
             except HandlerError as error:
                 log.warning("unreadable interrupt: %s", unquoted(error), extra={"subject": message.subject})
             heard.session_id = session_id
