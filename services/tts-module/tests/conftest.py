@@ -156,6 +156,7 @@ class Stack:
             "RETRY_DELAY": "0.05",
             "MAX_ATTEMPTS": "3",
             "HTTP_RETRIES": "0",
+            "SHUTDOWN_GRACE": "0.5",
             **more,
         }
 
