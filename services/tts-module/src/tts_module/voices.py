@@ -13,8 +13,6 @@ from handler_messages import TTSVoiceInfo, TTSVoiceListResponse, TTSVoiceRefresh
 from tts_module import folders
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
-
     from handler_base.clients.text_to_speech import TextToSpeech
     from handler_base.messaging.context import Context
     from tts_module.config import VoicesSettings
@@ -125,7 +123,7 @@ class Voices:
 
     # -- requests ----------------------------------------------------------------------------------------------
 
-    async def list(self, context: Context, request: Message) -> TTSVoiceListResponse:
+    async def list(self, context: Context, request: object) -> TTSVoiceListResponse:
         """Serve `ai.voice.tts.voices.list`."""
         del context, request
         if not (self._scanned and self._asked):
@@ -143,7 +141,7 @@ class Voices:
             default_voice=self.default,
         )
 
-    async def look_again(self, context: Context, request: Message) -> TTSVoiceRefreshResponse:
+    async def look_again(self, context: Context, request: object) -> TTSVoiceRefreshResponse:
         """Serve `ai.voice.tts.voices.refresh`."""
         del context, request
         before, after = await self.refresh()

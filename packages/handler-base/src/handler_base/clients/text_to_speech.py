@@ -142,7 +142,7 @@ class SpeechStream:
         self._channels = 1
         self._started = False
         self._length = 0
-        self._odd = b""
+        self._odd: bytes = b""
         self.format = asked
         self.sample_rate = 0
 
