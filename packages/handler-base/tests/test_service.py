@@ -137,9 +137,9 @@ async def test_a_paused_server_makes_the_service_not_ready(nats: NatsServer) -> 
     service = make(nats.url)
     service.handle(subjects.CHAT_REQUEST, echo, response=subjects.CHAT_RESPONSE)
     async with running(service):
-        nats.signal(signal.SIGSTOP)
+        nats.pause()
         missing = await service.missing()
-        nats.signal(signal.SIGCONT)
+        nats.resume()
         assert any("consumption" in line for line in missing)
         await eventually_ready(service)
 
