@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -128,3 +129,16 @@ async def test_a_caption_that_takes_the_room_of_the_audio_is_left_out(stack: Sta
             chunks = await session.spoken("r1", text)
     assert chunks[-1].is_last
     assert not any(c.text for c in chunks)
+
+
+async def test_a_restart_of_nats_midway_ends_the_speech_and_not_the_service(stack: Stack) -> None:
+    """The stream is in memory and gone with it; what was at work says so to its end, and new requests are served."""
+    stack.voice(when({"second": spelling(interval=0.1, size=1000)}, spelling()))
+    async with stack.tts_module():
+        session = await stack.session()
+        await session.say("r1", TEXT)
+        await session.until(lambda: any(c.text == SENTENCES[1] for c in session.chunks))
+        await asyncio.to_thread(stack.nats.restart)
+        assert (await session.ended("r1", 30)).status == "completed"
+        assert [c.is_last for c in session.chunks][-1]
+        session.check(await session.spoken("r2", TEXT), SENTENCES)

@@ -286,3 +286,11 @@ async def test_a_request_without_an_id_gets_one(stack: Stack) -> None:
         await session.until(lambda: len(session.statuses) == 2)
         assert {m.request_id for m in session.all} == {session.statuses[0].request_id} != {""}
         assert session.pcm_of(session.chunks) == samples_of("Hello.")
+
+
+async def test_a_session_that_cannot_be_one_is_a_dead_letter_and_harms_nobody(stack: Stack) -> None:
+    async with stack.tts_module():
+        dead, session = await stack.client.listen("ai.dlq.tts-module"), await stack.session()
+        await stack.client.send("ai.voice.tts.request." + "x" * 200, TTSRequest(text="Hello."))
+        assert ((await dead.next()).headers or {})["Dead-Letter-Type"] == "invalid_request"
+        assert await session.spoken("r1", "Hello.")

@@ -88,7 +88,9 @@ class AudioStream:
             check_same(self._format, self._rate, sound)
             self._format, self._rate = sound.format, sound.sample_rate
         if sound.first:
-            self._caption = self._captions[sound.number]
+            caption = self._captions[sound.number]
+            fits = self._context.max_payload - ENVELOPE_BYTES - size_of(caption) >= SMALLEST_ROOM
+            self._caption = caption if fits else ""
         self._buffer += sound.audio
         while self._buffer and len(self._buffer) >= self._enough():
             await self._send(min(len(self._buffer), self._full()))
@@ -102,9 +104,7 @@ class AudioStream:
         Raises:
             MessagingError: If NATS does not take it.
         """
-        while len(self._buffer) > self._full():
-            await self._send(self._full())
-        await self._send(len(self._buffer), last=True)
+        await self._send(len(self._buffer), last=True)  # `take` leaves less than a full chunk
 
     def _enough(self) -> int:
         """Return how many bytes the next chunk waits for; compressed audio waits for nothing."""
@@ -123,12 +123,8 @@ class AudioStream:
 
     def _room(self) -> int:
         """Return the most audio that the next chunk can hold, in bytes."""
-        caption = len(self._caption.encode()) * 2  # in JSON, some characters take two
-        room = self._context.max_payload - ENVELOPE_BYTES
-        if room - caption < SMALLEST_ROOM:
-            self._caption = ""
-            caption = 0
-        room = room_of(self._context, max(SMALLEST_ROOM, room - caption))
+        left = self._context.max_payload - ENVELOPE_BYTES - size_of(self._caption)
+        room = room_of(self._context, max(SMALLEST_ROOM, left))
         return room - room % BYTES
 
     async def _send(self, size: int, *, last: bool = False) -> None:
@@ -251,6 +247,11 @@ def check_same(format: str, rate: int, sound: Sound) -> None:  # noqa: A002
             "within one text",
             endpoint="tts",
         )
+
+
+def size_of(caption: str) -> int:
+    """Return the most bytes that a caption takes in a message: JSON has two for some characters."""
+    return 2 * len(caption.encode())
 
 
 def room_of(context: Context, size: int) -> int:
