@@ -52,7 +52,7 @@ class AudioStream:
 
     Args:
         context: The request.
-        captions: What is written where each piece is spoken.
+        captions: The text of each piece.
         format: What was asked for; compressed audio stays what it is.
         settings: Sizes of chunks.
     """
