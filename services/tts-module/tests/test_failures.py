@@ -121,8 +121,8 @@ async def test_a_small_text_is_whole_even_where_messages_are_small(stack: Stack)
 
 
 async def test_a_caption_that_takes_the_room_of_the_audio_is_left_out(stack: Stack) -> None:
-    text = "ä" * 900 + "."
-    with nats_server(config="max_payload: 4096") as small:
+    text = "ä" * 230 + "."
+    with nats_server(config="max_payload: 3072") as small:
         stack.nats = small
         async with Client(small.url) as stack.client, stack.tts_module():
             session = await stack.session()

@@ -36,13 +36,11 @@ class Plan(NamedTuple):
     """What is to be said, and how.
 
     Attributes:
-        spoken: The pieces as they are spoken.
-        written: The same as they are written, for captions.
+        pieces: The text in parts as they are spoken, which are captions too.
         manner: The voice and the format.
     """
 
-    spoken: Sequence[str]
-    written: Sequence[str]
+    pieces: Sequence[str]
     manner: Manner
 
 
@@ -78,11 +76,11 @@ class Speaker:
         output = self._output(context, request, plan)
         async with self._turns.of(context.session_id):
             await self._statuses.started(context)
-            await self._synthesis.run(_each(plan.spoken), plan.manner, output.take)
+            await self._synthesis.run(_each(plan.pieces), plan.manner, output.take)
             context.conclude()  # whoever hears the last chunk hears of no cancel after it
             await output.finish()
             said = f"{output.seconds:.2f} s of speech" if output.seconds else ""
-            await self._statuses.completed(context, said if plan.spoken else NOTHING)
+            await self._statuses.completed(context, said if plan.pieces else NOTHING)
 
     async def failed(self, context: Context, error: ErrorResponse) -> None:
         """Tell who listens that a request ended early."""
@@ -109,19 +107,16 @@ class Speaker:
             voice = self._voices.find(request.speaker)
             speaker, language = voice.speaker, request.language or voice.language
             sample = await self._voices.sample(voice)
-        pieces = cut(request.text, self._settings.speech, language=language)
-        spoken = [piece.text for piece in pieces]
-        written = [(piece.source or piece.text).strip() for piece in pieces]
-        if format_ in ONE_FILE and spoken:
-            spoken, written = [" ".join(spoken)], [" ".join(written)]
+        # Captions are what is spoken as well: the source of a piece may hold what is not, code for instance.
+        pieces = [piece.text for piece in cut(request.text, self._settings.speech, language=language)]
+        if format_ in ONE_FILE and pieces:
+            pieces = [" ".join(pieces)]
         # WAV is made here, of the samples of all pieces.
-        return Plan(
-            spoken, written, Manner(speaker, language, sample, "pcm" if format_ == "wav" else format_)
-        )
+        return Plan(pieces, Manner(speaker, language, sample, "pcm" if format_ == "wav" else format_))
 
     def _output(self, context: Context, request: TTSRequest, plan: Plan) -> Output:
         format_ = _format(request)
-        stream = AudioStream(context, plan.written, format_, self._settings.speak)
+        stream = AudioStream(context, plan.pieces, format_, self._settings.speak)
         return stream if request.stream else WholeAudio(context, stream, format_)
 
 
