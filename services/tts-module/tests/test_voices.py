@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from handler_base.http import HttpPool, HttpSettings
 from handler_messages import ErrorResponse, TTSVoiceListResponse, TTSVoiceRefreshResponse
 from handler_testkit.endpoints import answering, stalling
 from handler_testkit.speaking import wav_sample
-from tts_module import voices as voices_module
+from tts_module import folders, voices as voices_module
 from tts_module.config import VoicesSettings
 from tts_module.folders import scan
 from tts_module.voices import Voices
@@ -137,6 +138,21 @@ async def test_a_sample_is_sent_to_an_endpoint_that_clones(stack: Stack, tmp_pat
         "not_found",
         "the voice 'amy' cannot be used: there is no file sample.wav",
     )
+
+
+async def test_a_sample_that_takes_its_time_does_not_change_the_order(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_voice(tmp_path, "amy", 'sample = "sample.wav"', wav_sample())
+    async with stack.tts_module(VOICES_DIR=str(tmp_path), TTS_CLONING="true", VOICES_RESCAN="0"):
+        session = await stack.session()
+        await listed(stack)
+        slow = folders.read_sample
+        monkeypatch.setattr(folders, "read_sample", lambda *args: (time.sleep(0.2), slow(*args))[1])
+        await session.say("r1", "The first one.", speaker="amy")
+        await session.say("r2", "The second one.")
+        await session.ended("r2")
+    assert [r for r, s in session.told if s == "completed"] == ["r1", "r2"]
 
 
 async def test_a_refresh_tells_what_came_and_went(stack: Stack, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tts_module.config import TTSModuleSettings
     from tts_module.status import Statuses
     from tts_module.turns import Turns
-    from tts_module.voices import Voices
+    from tts_module.voices import Voice, Voices
 
 FORMATS = ("pcm", "wav", "mp3", "ogg", "opus", "aac", "flac")
 """What may be asked for; the endpoint need not have all of them."""
@@ -37,11 +37,13 @@ class Plan(NamedTuple):
 
     Attributes:
         pieces: The text in parts as they are spoken, which are captions too.
-        manner: The voice and the format.
+        manner: How the endpoint is asked.
+        voice: The voice whose sample goes along, or None.
     """
 
     pieces: Sequence[str]
     manner: Manner
+    voice: Voice | None
 
 
 class Speaker:
@@ -72,11 +74,15 @@ class Speaker:
         """
         if await self._statuses.ended(context):
             return
-        plan = await self._plan(request)
+        # Nothing is waited for before the turn: requests queue in the order in which they came.
+        plan = self._plan(request)
         output = self._output(context, request, plan)
         async with self._turns.of(context.session_id):
             await self._statuses.started(context)
-            await self._synthesis.run(_each(plan.pieces), plan.manner, output.take)
+            manner = plan.manner
+            if plan.voice is not None:
+                manner = manner._replace(speaker_wav=await self._voices.sample(plan.voice))
+            await self._synthesis.run(_each(plan.pieces), manner, output.take)
             context.conclude()  # whoever hears the last chunk hears of no cancel after it
             await output.finish()
             said = f"{output.seconds:.2f} s of speech" if output.seconds else ""
@@ -86,7 +92,7 @@ class Speaker:
         """Tell who listens that a request ended early."""
         await self._statuses.failed(context, error)
 
-    async def _plan(self, request: TTSRequest) -> Plan:
+    def _plan(self, request: TTSRequest) -> Plan:
         limits = self._settings.speak
         if not request.text.strip():
             raise InvalidRequest("there is no text to speak")
@@ -101,18 +107,16 @@ class Speaker:
         if request.speaker_wav and not sniff(request.speaker_wav):
             raise InvalidRequest("speaker_wav is no audio file; send a WAV file")
         format_ = _format(request)
-        if request.speaker_wav:
-            speaker, language, sample = request.speaker.strip(), request.language, request.speaker_wav
-        else:
-            voice = self._voices.find(request.speaker)
-            speaker, language = voice.speaker, request.language or voice.language
-            sample = await self._voices.sample(voice)
+        voice = None if request.speaker_wav else self._voices.find(request.speaker)
+        speaker = request.speaker.strip() if voice is None else voice.speaker
+        language = request.language or (voice.language if voice is not None else "")
         # Captions are what is spoken as well: the source of a piece may hold what is not, code for instance.
         pieces = [piece.text for piece in cut(request.text, self._settings.speech, language=language)]
         if format_ in ONE_FILE and pieces:
             pieces = [" ".join(pieces)]
         # WAV is made here, of the samples of all pieces.
-        return Plan(pieces, Manner(speaker, language, sample, "pcm" if format_ == "wav" else format_))
+        asked = "pcm" if format_ == "wav" else format_
+        return Plan(pieces, Manner(speaker, language, request.speaker_wav, asked), voice)
 
     def _output(self, context: Context, request: TTSRequest, plan: Plan) -> Output:
         format_ = _format(request)
