@@ -24,7 +24,9 @@ RATE = 16_000
 
 READABLE = "WAV, FLAC, OGG (Vorbis or Opus), MP3, or PCM named .pcm with the field sample_rate"
 
-_BLOCK = 1 << 16
+_BLOCK = 1024
+"""Frames read at once: of a damaged file no more is lost before the damage."""
+
 _MIN_RATE, _MAX_RATE = 1_000, 768_000
 _KNOWN = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b".snd")
 _FOREIGN = {b"\x1a\x45\xdf\xa3": "WebM", b"OpusHead": "Opus without OGG", b"#!AMR": "AMR", b"%PDF": "PDF"}
@@ -93,9 +95,15 @@ def _pcm_blocks(data: bytes, rate: int, channels: int) -> Iterator[tuple[int, Sa
 def _file_blocks(data: bytes) -> Iterator[tuple[int, Samples]]:
     import soundfile
 
+    class Forward(soundfile.SoundFile):
+        """Never seeks: soundfile does so after each read, which in an MP3 lands beside the place."""
+
+        def seekable(self) -> bool:
+            return False
+
     source = io.BytesIO(mended(data))
     try:
-        file: Any = soundfile.SoundFile(source)
+        file: Any = Forward(source)
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise ApiError(400, _unreadable(data), param="file") from error
     with file:

@@ -111,10 +111,11 @@ class Recognizer:
         if self._decoder is None:
             import pocketsphinx
 
-            # The mean of the whole piece is taken off: no request changes how the next is heard.
             self._decoder = pocketsphinx.Decoder(samprate=16000, cmn="batch", loglevel="FATAL")
         gain = max(1.0, _QUIET_PEAK / max(float(abs(samples).max()), 1e-3))
         pcm = (samples * gain * 32767).astype("<i2").tobytes()
+        # It would go on with the noise of what it heard before: no request is to change how the next is heard.
+        self._decoder.reinit_feat()
         self._decoder.start_utt()
         self._decoder.process_raw(pcm, full_utt=True)
         self._decoder.end_utt()

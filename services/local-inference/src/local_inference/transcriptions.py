@@ -42,6 +42,13 @@ async def transcribe(request: Request, body: bytes, ears: Ears, *, max_seconds: 
         ApiError: If the request cannot be served.
     """
     form = await _form(request.headers, body)
+    try:
+        return await _transcribed(form, ears, max_seconds)
+    finally:
+        await form.close()
+
+
+async def _transcribed(form: FormData, ears: Ears, max_seconds: float) -> Response:
     check_model(_text(form, "model"), WHISPER_MODEL, "whisper-1")
     check_language(_text(form, "language"), "language")
     shape = _text(form, "response_format") or "json"

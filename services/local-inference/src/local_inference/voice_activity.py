@@ -26,7 +26,7 @@ _SECOND = RATE / _FRAME
 _WINDOW = 1024
 
 _STRICTNESS = 3
-_QUIET_DB = -60.0
+_QUIET_DB = -75.0
 _ABOVE_FLOOR_DB = 6.0
 _JOINED_SECONDS, _SHORTEST_SECONDS = 0.3, 0.12
 _PADDING_SECONDS = 0.25
@@ -62,12 +62,12 @@ def spoken_pieces(samples: Samples) -> list[Piece]:
 def _active(frames: Samples, loudness: Numbers) -> Flags:
     import webrtcvad
 
-    floor = max(_QUIET_DB, float(np.percentile(loudness, 10)) + _ABOVE_FLOOR_DB)
+    floor = float(np.sort(loudness)[len(loudness) // 10]) + _ABOVE_FLOOR_DB
     # A steady voice may fill the whole clip: what is near its top is never the floor.
     floor = min(floor, float(loudness.max()) - 2 * _ABOVE_FLOOR_DB)
     detector = webrtcvad.Vad(_STRICTNESS)
     # It was made for loud voices: bring a quiet recording up.
-    gain = min(0.5 / max(float(np.abs(frames).max()), 1e-4), 30.0)
+    gain = min(0.5 / max(float(np.abs(frames).max()), 1e-4), 300.0)
     pcm = (np.clip(frames * gain, -1, 1) * 32767).astype("<i2")
     speech = np.array([detector.is_speech(frame.tobytes(), RATE) for frame in pcm])
     return speech & (loudness > max(floor, _QUIET_DB))
