@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 APP = Path("app")
 """Where a service and all it imports live; it is the one folder on the path besides the standard library."""
 
+RUNTIME = Path("/runtime")
+"""Where the builder sees the root of the runtime image while it makes a layer."""
+
 USER = 10001
 
 CA_BUNDLE = Path("etc/ssl/certs/ca-certificates.crt")
@@ -231,7 +234,7 @@ def layer(root: Path, service: str) -> None:
     if service:
         starter(source, app, service)
     drop_needless_libraries(root)
-    carry_libraries(root, root, have=Path("/runtime"))
+    carry_libraries(root, root, have=RUNTIME)
     strip(root)
     normalise(root)
 
@@ -262,13 +265,13 @@ def headers(file: Path) -> str:
     return "".join(f"{key}: {value}\n" for key, value in kept)
 
 
-def program(root: Path, name: str) -> None:
+def program(root: Path, name: str, have: Path = RUNTIME) -> None:
     """Write a program of Debian's with the libraries that it needs and the runtime lacks."""
     found = shutil.which(name)
     if found is None:
         raise SystemExit(f"{name} is not on PATH: is its package installed?")
     origins = [*carry(Path(found), root)]
-    origins += carry_libraries(root, root, have=Path("/runtime"))
+    origins += carry_libraries(root, root, have=have)
     strip(root)
     write_packages(root, origins)
     normalise(root)
