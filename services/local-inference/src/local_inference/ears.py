@@ -51,6 +51,7 @@ class Ears:
             message = "speech recognition needs pocketsphinx: pip install pocketsphinx, or point WHISPER_URL elsewhere"
             raise ApiError(503, message, code="engine_missing")
         async with self._turns:
+            self._idle = [process for process in self._idle if process.returncode is None]
             process = self._idle.pop() if self._idle else await _started()
             self._busy.add(process)
             try:
