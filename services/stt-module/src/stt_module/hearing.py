@@ -234,6 +234,8 @@ class Hearing:
     def _heard(self, chunk: Chunk) -> list[Event]:
         speaker = self._speakers[chunk.speaker]
         samples = len(chunk.pcm) // 2
+        if speaker.segmenter is None and not samples:
+            return []
         missing, sample, resume = chunk.missing, 0, speaker.resume
         if resume is not None:
             checkpoint = resume.checkpoint

@@ -18,6 +18,7 @@ from handler_base.messaging.replay import Replay
 from handler_messages import STTInterrupt, STTStreamMessage, STTTranscription
 from handler_messages.subjects import VOICE_INTERRUPT, VOICE_STREAM, VOICE_TRANSCRIPTION
 from stt_module import takeover
+from stt_module.beginning import Beginning
 from stt_module.events import Event, Finished, Interrupted, Paused, Resumed, Spoken
 from stt_module.hearing import Hearing
 from stt_module.writing import Writer
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from stt_module.config import STTModuleSettings
 
 log = logging.getLogger(__name__)
-
-OVERTAKEN = 1.0
-"""How long before its `start` a session's first chunks may be in their stream, in seconds: it is another stream."""
 
 DUPLICATE_WAIT = 2.0
 """How long a second `start` waits for the `end` of the session before it, in seconds."""
@@ -115,10 +113,10 @@ class Sessions:
             first_number=published.first_number,
         )
         subject = VOICE_STREAM.build(session_id=context.session_id)
-        since = context.published - OVERTAKEN
+        beginning = Beginning(context.published)
         try:
             async with (
-                Replay(self._connection, VOICE_STREAM.stream, subject, since=since) as replay,
+                Replay(self._connection, VOICE_STREAM.stream, subject, since=beginning.since) as replay,
                 asyncio.TaskGroup() as tasks,
             ):
                 writer = Writer(
@@ -129,7 +127,15 @@ class Sessions:
                     published=published,
                     tasks=tasks,
                 )
-                await _Listener(context, self._connection, hearing, writer, replay).run()
+                listener = _Listener(
+                    context,
+                    self._connection,
+                    hearing=hearing,
+                    writer=writer,
+                    replay=replay,
+                    beginning=beginning,
+                )
+                await listener.run()
                 at_work.ending = True
                 problem = None
                 if hearing.problem and not hearing.audio:
@@ -153,14 +159,21 @@ class _Listener:
     """Reads the messages of a session and passes on what is heard in them."""
 
     def __init__(
-        self, context: Context, connection: Connection, hearing: Hearing, writer: Writer, replay: Replay
+        self,
+        context: Context,
+        connection: Connection,
+        *,
+        hearing: Hearing,
+        writer: Writer,
+        replay: Replay,
+        beginning: Beginning,
     ) -> None:
         self._context = context
         self._connection = connection
         self._hearing = hearing
         self._writer = writer
         self._replay = replay
-        self._early: list[tuple[STTStreamMessage, Replayed]] | None = []
+        self._beginning = beginning
         # The time of the stream, and when it was that in the loop's time.
         self._published = context.published
         self._arrived = asyncio.get_running_loop().time()
@@ -168,15 +181,17 @@ class _Listener:
     async def run(self) -> None:
         """Listen until the session ends."""
         messages = 0
+        resting = True
         while not self._hearing.ended:
             await self._writer.room()
             up_to_date = self._replay.caught_up
-            if up_to_date and self._early is not None:
-                await self._after_early()
+            if up_to_date and resting:
                 # The time without anybody at work was nobody's silence.
                 self._hearing.alive(self._now())
+                resting = False
+            due = min(self._hearing.due, self._beginning.due)
             try:
-                message = await self._replay.next(self._hearing.due - self._now() if up_to_date else None)
+                message = await self._replay.next(due - self._now() if up_to_date else None)
             except TimeoutError:
                 await self._tick()
                 continue
@@ -196,6 +211,8 @@ class _Listener:
         now = self._now()
         if not self._connection.connected:
             self._hearing.alive(now)
+        if now >= self._beginning.due:
+            await self._begin(followed=False)
         await self._act(self._hearing.advance(now))
 
     async def _take(self, message: Replayed, *, live: bool) -> None:
@@ -204,28 +221,14 @@ class _Listener:
         except HandlerError:
             self._hearing.counts["undecodable"] += 1
             return
-        if message.published < self._context.published and self._early is not None:
-            self._keep_early(heard, message)
+        if self._beginning.hold(heard, message.published):
             return
-        await self._after_early()
+        await self._begin(followed=True)
         await self._act(self._hearing.hear(heard, message.published, live=live))
 
-    def _keep_early(self, heard: STTStreamMessage, message: Replayed) -> None:
-        """Keep what is from before the start, as far as it may be of this session and not of one before."""
-        assert self._early is not None
-        if heard.type == "end" or (
-            heard.type == "chunk"
-            and not heard.sequence
-            and any(other.speaker_id == heard.speaker_id for other, _ in self._early)
-        ):
-            self._early.clear()
-        if heard.type == "chunk" and (self._early or not heard.sequence):
-            self._early.append((heard, message))
-
-    async def _after_early(self) -> None:
-        early, self._early = self._early or (), None
-        for heard, message in early:
-            await self._act(self._hearing.hear(heard, message.published))
+    async def _begin(self, *, followed: bool) -> None:
+        for heard, published in self._beginning.release(followed=followed):
+            await self._act(self._hearing.hear(heard, published))
 
     async def _act(self, events: list[Event]) -> None:
         for event in events:

@@ -248,7 +248,8 @@ class Segmenter:
         while said and said[0] <= self._done - 2 * wanted:
             said.popleft()
         if interruptible and voiced and len(said) * self._voice.samples >= wanted:
-            events.append(Interrupted(self._speaker, self._ms(said[0] - self._voice.samples)))
+            start = self._onset if self.speaking else said[0] - self._voice.samples
+            events.append(Interrupted(self._speaker, self._ms(start)))
             said.clear()
 
     # -- utterances --------------------------------------------------------------------------------------------

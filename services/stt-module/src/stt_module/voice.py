@@ -74,7 +74,9 @@ class Voice:
         detected = frame if self._reduce is None else self._reduce(frame)
         speech: bool = self._webrtc.process(self._detector, self._rate, detected, len(detected) // 2)
         samples = array("h", frame)[:: self._stride]
-        energy = sum(map(mul, samples, samples)) / len(samples)
+        # What is constant is no sound.
+        offset = (sum(samples) / len(samples)) ** 2
+        energy = sum(map(mul, samples, samples)) / len(samples) - offset
         room = min(self._quietest, default=0.0) if self._frames >= self._learning else 0.0
         if self._frames % self._block == 0:
             self._quietest = [*self._quietest[-BLOCKS + 1 :], energy]
@@ -83,7 +85,7 @@ class Voice:
         self._frames += 1
         if not speech or energy <= LOUDER * room:
             return Judged(voiced=False, tone=False)
-        correlation = sum(map(mul, samples, samples[1:])) / len(samples)
+        correlation = sum(map(mul, samples, samples[1:])) / len(samples) - offset
         return Judged(voiced=True, tone=correlation > TONE * energy)
 
 
