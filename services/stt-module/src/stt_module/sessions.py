@@ -39,6 +39,9 @@ DUPLICATE_WAIT = 2.0
 FRESH = 2.0
 """Age from which audio that is read later interrupts nobody, in seconds."""
 
+CATCHING_UP = 1.0
+"""How long is waited for a message that the stream has, in seconds, before it is asked for again."""
+
 BREATH = 32
 """Messages that are read at once before others get their turn."""
 
@@ -191,9 +194,10 @@ class _Listener:
                 resting = False
             due = min(self._hearing.due, self._beginning.due)
             try:
-                message = await self._replay.next(due - self._now() if up_to_date else None)
+                message = await self._replay.next(due - self._now() if up_to_date else CATCHING_UP)
             except TimeoutError:
-                await self._tick()
+                if up_to_date:
+                    await self._tick()
                 continue
             live = up_to_date and not message.pending
             if not message.pending:
