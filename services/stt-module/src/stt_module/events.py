@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(slots=True, frozen=True)
-class Checkpoint:
+class Checkpoint(msgspec.Struct, frozen=True):
     """Where a speaker's audio goes on after an utterance: see `STTCheckpoint`."""
 
     sequence: int
@@ -15,8 +14,7 @@ class Checkpoint:
     rate: int
 
 
-@dataclass(slots=True, frozen=True)
-class Utterance:
+class Utterance(msgspec.Struct, frozen=True):
     """Something that somebody says.
 
     Attributes:
@@ -47,36 +45,31 @@ class Utterance:
         return (self.speaker, self.number, self.end_ms, len(self.pcm))
 
 
-@dataclass(slots=True, frozen=True)
-class Spoken:
+class Spoken(msgspec.Struct, frozen=True):
     """Somebody is still speaking: the utterance so far."""
 
     utterance: Utterance
 
 
-@dataclass(slots=True, frozen=True)
-class Paused:
+class Paused(msgspec.Struct, frozen=True):
     """Somebody may have finished: the utterance as it will be then."""
 
     utterance: Utterance
 
 
-@dataclass(slots=True, frozen=True)
-class Resumed:
+class Resumed(msgspec.Struct, frozen=True):
     """The utterance goes on after a pause, or was none."""
 
     speaker: str
 
 
-@dataclass(slots=True, frozen=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True):
     """An utterance is complete."""
 
     utterance: Utterance
 
 
-@dataclass(slots=True, frozen=True)
-class Interrupted:
+class Interrupted(msgspec.Struct, frozen=True):
     """Somebody speaks while the assistant does."""
 
     speaker: str

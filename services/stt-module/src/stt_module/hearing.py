@@ -6,8 +6,9 @@ Time is what the stream says of its messages. Whoever reads them again hears the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import msgspec
 
 from handler_messages.subjects import MAX_TOKEN_BYTES
 from stt_module.events import Checkpoint, Event, Interrupted, Spoken
@@ -42,8 +43,7 @@ class Resume(NamedTuple):
     published: float
 
 
-@dataclass(slots=True)
-class Speaker:
+class Speaker(msgspec.Struct):
     """One who speaks in a session."""
 
     rate: int

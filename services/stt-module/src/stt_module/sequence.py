@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import zlib
 from collections import Counter
-from dataclasses import dataclass
+
+import msgspec
 
 REMEMBERED = 64
 """How many of the first chunks are known again, so that a sender that begins anew is told from a repetition."""
@@ -18,8 +19,7 @@ MOST_WAITING = 256
 """Chunks that wait for one before them, however short they are."""
 
 
-@dataclass(slots=True)
-class Chunk:
+class Chunk(msgspec.Struct):
     """A chunk, or the end of a numbering.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from handler_base.errors import HandlerError
 from handler_base.messaging import wire
@@ -27,8 +28,7 @@ PER_SECOND = 16
 """More transcriptions than a session publishes in a second."""
 
 
-@dataclass(slots=True)
-class Published:
+class Published(msgspec.Struct):
     """What is published of a session.
 
     Attributes:
@@ -40,7 +40,7 @@ class Published:
 
     sequence: int = 0
     first_number: int = 0
-    speakers: dict[str, Resume] = field(default_factory=dict[str, Resume])
+    speakers: dict[str, Resume] = msgspec.field(default_factory=dict[str, Resume])
     ended: bool = False
 
 
