@@ -97,6 +97,28 @@ async def test_20_sessions_are_complete_and_in_order_though_a_replica_is(
         check(session, talk.said())
 
 
+async def test_a_replica_that_was_only_out_of_reach_leaves_its_sessions_to_the_other(
+    stack: Stack, speak: Callable[..., bytes]
+) -> None:
+    stack.transcribe = answers(recognise, delay=0.1)
+    async with two_replicas(stack) as replicas:
+        talks = [await stack.talk(f"s{number}") for number in range(6)]
+        telling = [asyncio.create_task(tell(talk, number, speak, 0.6)) for number, talk in enumerate(talks)]
+        await asyncio.gather(*(talk.written(1) for talk in talks))
+        replicas[0].signal(signal.SIGSTOP)
+        async with asyncio.timeout(20):
+            while "taken over" not in replicas[1].log():
+                await asyncio.sleep(0.02)
+        replicas[0].signal(signal.SIGCONT)
+        await asyncio.gather(*telling)
+        for talk in talks:
+            await talk.closed(60)
+        logs = [replica.log() for replica in replicas]
+    assert "another replica is at work on this session" in logs[0]
+    for session, talk in enumerate(talks):
+        check(session, talk.said())
+
+
 def check(session: int, said: list[STTTranscription]) -> None:
     finals = [one for one in said if one.is_final]
     assert [one.text.rsplit(", ", 1)[0] for one in finals] == [

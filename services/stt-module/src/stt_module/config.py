@@ -43,7 +43,7 @@ class HearingSettings(Settings, frozen=True, kw_only=True):
     min_speech_ms: Annotated[int, env("MIN_SPEECH_MS", help="less speech than this is noise", ge=0)] = 160
     end_silence_ms: Annotated[
         int, env("END_SILENCE_MS", help="silence after which somebody has finished", ge=100)
-    ] = 600
+    ] = 500
     speculate_after_ms: Annotated[
         int,
         env(

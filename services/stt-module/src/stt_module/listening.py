@@ -17,6 +17,7 @@ from handler_messages.subjects import VOICE_INTERRUPT, VOICE_STREAM
 from stt_module.beginning import Beginning
 from stt_module.events import Event, Finished, Interrupted, Paused, Resumed, Spoken
 from stt_module.hearing import Hearing
+from stt_module.takeover import TAKEOVER, TakenOver
 from stt_module.writing import Writer
 
 if TYPE_CHECKING:
@@ -171,6 +172,10 @@ class Session:
             heard = wire.decode(STTStreamMessage, message.raw.data, wire.content_type(message.raw.headers))
         except HandlerError:
             self._hearing.counts["undecodable"] += 1
+            return
+        if heard.type == TAKEOVER:
+            if heard.sequence > self._context.attempt:
+                raise TakenOver("another replica is at work on this session")
             return
         if self._beginning.hold(heard, message.published):
             return

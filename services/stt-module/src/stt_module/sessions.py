@@ -52,6 +52,7 @@ class Sessions:
         Raises:
             InvalidRequest: If it is no start of a session.
             MessagingError: If NATS does not take what is written down; the session is taken up again.
+            TakenOver: If another replica is at work on it.
         """
         if start.type not in {"", "start"}:
             raise InvalidRequest(f"type is {start.type[:40]!r}; a session begins with `start`")
@@ -91,6 +92,7 @@ class Sessions:
 
         published = takeover.Published()
         if context.attempt > 1:
+            await takeover.announce(self._connection, context)
             published = await takeover.read(self._connection, context)
             if published.ended:
                 return

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from handler_base.errors import HandlerError
+from handler_base.errors import HandlerError, MessagingError
 from handler_base.messaging import wire
 from handler_base.messaging.connection import MSG_ID
 from handler_base.messaging.replay import Replay
 from handler_base.messaging.streams import STREAMS
-from handler_messages import STTTranscription
-from handler_messages.subjects import VOICE_TRANSCRIPTION
+from handler_messages import STTStreamMessage, STTTranscription
+from handler_messages.subjects import VOICE_STREAM, VOICE_TRANSCRIPTION
 from stt_module.events import Checkpoint
 from stt_module.hearing import Resume
 
@@ -24,8 +24,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TAKEOVER = "takeover"
+"""Type of the message in a session's stream by which a replica says that it is at work now; `sequence` is its attempt."""
+
 PER_SECOND = 16
 """More transcriptions than a session publishes in a second."""
+
+
+class TakenOver(MessagingError):
+    """Another replica is at work on a session: we were not heard of for too long."""
+
+    # What we say of the message now must not count before the other replica says that it is alive.
+    retry_after = 15.0
 
 
 class Published(msgspec.Struct):
@@ -47,6 +57,14 @@ class Published(msgspec.Struct):
 def start_id(context: Context) -> str:
     """Return what the transcriptions of one start of a session are known by; an id may be used again."""
     return f"{context.session_id}.{context.request_id}.{context.published:.6f}"
+
+
+async def announce(connection: Connection, context: Context) -> None:
+    """Say that this replica is at work now; one that only seemed to be gone stops when it hears it."""
+    await connection.publish(
+        VOICE_STREAM.build(session_id=context.session_id),
+        STTStreamMessage(session_id=context.session_id, type=TAKEOVER, sequence=context.attempt),
+    )
 
 
 async def read(connection: Connection, context: Context) -> Published:
