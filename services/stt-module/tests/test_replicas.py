@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from handler_testkit.services import ServiceProcess
+from handler_testkit.services import ServiceProcess, until
 from handler_testkit.talking import answers, scaled, silence
 
 if TYPE_CHECKING:
@@ -117,6 +117,38 @@ async def test_a_replica_that_was_only_out_of_reach_leaves_its_sessions_to_the_o
     assert "another replica is at work on this session" in logs[0]
     for session, talk in enumerate(talks):
         check(session, talk.said())
+
+
+async def test_nats_may_be_away_for_longer_than_a_replica_may_be_silent(
+    stack: Stack, speak: Callable[..., bytes]
+) -> None:
+    """What is in memory is lost; what is said afterwards is written down once, by whoever has the session then."""
+    stack.transcribe = answers(recognise, delay=0.1)
+    async with two_replicas(stack) as replicas:
+        talks = [await stack.talk(f"s{number}") for number in range(6)]
+        for session, talk in enumerate(talks):
+            await talk.start()
+            await talk.say(scaled(speak(SENTENCES[0]), peak(session, 0)) + silence(0.8))
+            await talk.written(1)
+        await asyncio.to_thread(stack.nats.stop)
+        await asyncio.sleep(2.5)  # more than twice ACK_WAIT
+        await asyncio.to_thread(stack.nats.start)
+        for replica in replicas:
+            async with asyncio.timeout(20):
+                while not (await asyncio.to_thread(replica.probe, "/readyz")).get("ready"):
+                    await asyncio.sleep(0.02)
+        await until(lambda: stack.client.connection.connected)
+        # Who is at work on what settles while nothing is said.
+        await asyncio.gather(*(talk.say(silence(3), pace=1) for talk in talks))
+        for session, talk in enumerate(talks):
+            await talk.say(scaled(speak(SENTENCES[1]), peak(session, 1)) + silence(0.8))
+            await talk.end()
+        for talk in talks:
+            await talk.closed(60)
+    for session, talk in enumerate(talks):
+        texts = [one.text.rsplit(", ", 1)[0] for one in talk.finals()]
+        assert texts == [f"session {session}, sentence {number}" for number in (0, 1)]
+        assert sum(one.session_end for one in talk.said()) == 1
 
 
 def check(session: int, said: list[STTTranscription]) -> None:
