@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from handler_base.errors import MessagingError
 from handler_base.messaging import wire
 from handler_messages import CancelRequest, STTStreamMessage
 from handler_testkit.endpoints import answering, in_turn, stalling
@@ -70,7 +71,7 @@ async def test_speech_that_goes_on_takes_back_what_was_asked(stack: Stack, speak
     async with stack.stt_module():
         talk = await stack.talk()
         await talk.start()
-        await talk.say(silence(0.3) + speak("Hello") + silence(0.32), pace=1)
+        await talk.say(silence(0.3) + speak("Hello") + silence(0.2), pace=1)
         await stack.endpoint.wait(lambda: len(stack.asked) == 1)
         await talk.say(speak("there.") + silence(1))
         (final,) = await talk.written(1)
@@ -444,3 +445,50 @@ async def test_nats_may_be_restarted_in_the_middle_of_a_session(stack: Stack, sp
         await talk.closed()
     assert first.utterance < second.utterance
     assert first.sequence < second.sequence
+
+
+async def test_a_partial_transcription_that_fails_is_left_out(stack: Stack, speak: Speak) -> None:
+    stack.transcribe = in_turn(answering({}, 503), answers(lambda _: ""), answers(by_length))
+    async with stack.stt_module(PARTIAL_INTERVAL="0.4"):
+        talk = await stack.talk()
+        await talk.start()
+        await talk.say(speak("This is a long sentence that takes a while to say.") + silence(1), pace=0.5)
+        (final,) = await talk.written(1)
+    assert final.text
+    assert not final.HasField("error")
+    assert len(talk.said()) < len(stack.asked)
+
+
+async def test_what_is_in_one_message_is_heard_to_its_last_word(stack: Stack, speak: Speak) -> None:
+    """A whole recording at once, and its end: nothing of it is taken for another session."""
+    async with stack.stt_module():
+        talk = await stack.talk()
+        await talk.start()
+        await talk.say(speak("Hello there.") + silence(0.8) + speak("How are you?"), ms=9000)
+        await talk.end()
+        await talk.closed()
+    assert [said.utterance for said in talk.finals()] == [0, 1]
+
+
+async def test_a_transcription_that_cannot_be_stored_hands_the_session_back(
+    stack: Stack, speak: Speak, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stack.stt_module() as service:
+        real, refused = service.connection.store, 0
+
+        async def store(subject: str, *args: Any, **more: Any) -> bool:
+            nonlocal refused
+            if subject.startswith("ai.voice.transcription") and not refused:
+                refused += 1
+                raise MessagingError("not now")
+            return await real(subject, *args, **more)
+
+        monkeypatch.setattr(service.connection, "store", store)
+        talk = await stack.talk()
+        await talk.start()
+        await talk.say(speak("Hello there.") + silence(1) + speak("How are you?") + silence(1))
+        said = await talk.written(2)
+        await talk.end()
+        await talk.closed()
+    assert refused == 1
+    assert [one.utterance for one in said] == [0, 1]

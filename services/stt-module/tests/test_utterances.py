@@ -80,7 +80,7 @@ def test_the_end_is_told_after_the_silence_and_expected_before(speak: Speak) -> 
 
 
 def test_a_pause_that_was_none_is_taken_back(speak: Speak) -> None:
-    events = listen(silence(0.5) + speak("Hello") + silence(0.25) + speak("there.") + silence(1))
+    events = listen(silence(0.5) + speak("Hello") + silence(0.1) + speak("there.") + silence(1))
     assert [type(event) for event in events if not isinstance(event, Spoken)] == [
         Paused,
         Resumed,
