@@ -40,6 +40,12 @@ API_TIMEOUT = 5.0
 PATIENCE = 2.5 * HEARTBEAT
 """How long the server may be silent before the consumer is made anew, in seconds."""
 
+MOST_HELD = 1024 * 1024
+"""Bytes that wait for the reader before the server is asked to wait too; a few megabytes are on their way then."""
+
+OVERHEAD = 1024
+"""What a message takes besides its bytes."""
+
 
 class Replayed(NamedTuple):
     """One message of a replay.
@@ -82,6 +88,8 @@ class Replay:
         self._name = ""
         self._heard = 0.0
         self._pending = -1
+        self._go_on = ""
+        self._held = 0
         self._subscription: Subscription | None = None
 
     async def __aenter__(self) -> Self:
@@ -113,7 +121,7 @@ class Replay:
     @property
     def caught_up(self) -> bool:
         """Whether all that the stream had is read."""
-        return self._pending == 0
+        return self._pending == 0 and not self._messages
 
     async def next(self, timeout: float | None = None) -> Replayed:
         """Return the next message, however long it takes.
@@ -130,6 +138,9 @@ class Replay:
                     await self._wait()
         message = self._messages.popleft()
         self._pending = message.pending
+        self._held -= len(message.raw.data) + OVERHEAD
+        if self._go_on and self._held < MOST_HELD // 2:
+            await self._let_go_on(self._go_on)
         return message
 
     async def history(self) -> list[Replayed]:
@@ -139,11 +150,15 @@ class Replay:
             MessagingError: If the stream does not send it.
         """
         found: list[Replayed] = []
-        try:
-            while not self.caught_up:
-                found.append(await self.next(API_TIMEOUT))
-        except TimeoutError as error:
-            raise MessagingError(f"{self._stream} does not send what it has on {self._subject}") from error
+        while not self.caught_up:
+            try:
+                found.append(await self.next(HEARTBEAT + API_TIMEOUT))
+            except TimeoutError as error:
+                if self.caught_up:  # what was still to come has grown too old meanwhile
+                    break
+                raise MessagingError(
+                    f"{self._stream} does not send what it has on {self._subject}"
+                ) from error
         return found
 
     async def _wait(self) -> None:
@@ -171,6 +186,7 @@ class Replay:
         await self._look_at_the_stream()
         await self._drop()
         self._expected = 1
+        self._go_on = ""
         self._inbox = self._connection.new_inbox()
         self._name = self._inbox.rsplit(".", 1)[-1]
         # To the server a subscription with a wildcard is no interest: each consumer has an inbox of its own.
@@ -193,8 +209,13 @@ class Replay:
         order = {"stream_name": self._stream, "config": config, "action": "create"}
         subject = f"$JS.API.CONSUMER.CREATE.{self._stream}.{self._name}.{self._subject}"
         self._heard = asyncio.get_running_loop().time()
-        made = await self._ask(subject, order)
-        self._broken = ""
+        # Messages may come before the answer does.
+        why, self._broken = self._broken, ""
+        try:
+            made = await self._ask(subject, order)
+        except BaseException:
+            self._broken = why or "there is no consumer"
+            raise
         if not self._messages:
             self._pending = made.num_pending
 
@@ -274,20 +295,31 @@ class Replay:
             return
         self._expected += 1
         self._last = sequence
+        self._held += len(raw.data) + OVERHEAD
         self._messages.append(Replayed(raw, sequence, published / 1e9, pending))
         self._wake.set()
 
     async def _status(self, raw: RawMessage) -> None:
-        """Take a heartbeat, or answer a request for flow control; nothing is held back here."""
+        """Take a heartbeat, or a request for flow control, which waits until the reader has room."""
         if raw.subject != self._inbox:
             return
         headers = raw.headers or {}
         self._heard = asyncio.get_running_loop().time()
-        go_on = raw.reply or headers.get("Nats-Consumer-Stalled", "")
-        if go_on:
-            await self._connection.publish_bytes(go_on, b"")
-        elif int(headers.get("Nats-Last-Consumer", "0")) >= self._expected and not self._broken:
+        last = int(headers.get("Nats-Last-Consumer", "0"))
+        if go_on := raw.reply or headers.get("Nats-Consumer-Stalled", ""):
+            if self._held < MOST_HELD:
+                await self._let_go_on(go_on)
+            else:
+                self._go_on = go_on
+        elif last >= self._expected and not self._broken:
             self._break(f"message {self._expected} is missing")
+        elif last and not self._messages:
+            # The server is idle: nothing more is to come, whatever it expected before.
+            self._pending = 0
+
+    async def _let_go_on(self, subject: str) -> None:
+        self._go_on = ""
+        await self._connection.publish_bytes(subject, b"")
 
 
 class _ApiError(msgspec.Struct):
