@@ -28,7 +28,9 @@ def packed(values: list[float], bits: int, *, floats: bool = False) -> bytes:
     return b"".join(round(top * value).to_bytes(bits // 8, "little", signed=True) for value in values)
 
 
-def riff(body: bytes, *, rate: int, channels: int, bits: int, encoding: int = 1, size: int | None = None) -> bytes:
+def riff(
+    body: bytes, *, rate: int, channels: int, bits: int, encoding: int = 1, size: int | None = None
+) -> bytes:
     frame = channels * bits // 8
     head = struct.pack("<HHIIHH", encoding, channels, rate, rate * frame, frame, bits)
     if encoding == 0xFFFE:

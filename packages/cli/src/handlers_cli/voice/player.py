@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
+import signal
 import tempfile
 from typing import IO, TYPE_CHECKING, Literal, NamedTuple, Self
 
@@ -91,6 +93,8 @@ class Player:
         await asyncio.gather(self._feeding, return_exceptions=True)
         self._drop()
         for process in self._dropped:
+            assert process.stderr is not None
+            await process.stderr.read()
             await process.wait()
 
     def write(self, audio: bytes, form: str, rate: int) -> None:
@@ -192,7 +196,9 @@ class Player:
             self._dropped.append(self._process)
             if self._process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
-                    self._process.kill()
+                    os.killpg(self._process.pid, signal.SIGKILL)
+            if self._process.stdin is not None:
+                self._process.stdin.close()
             self._process = None
         if self._file is not None:
             self._file.close()
