@@ -71,6 +71,10 @@ async def live(talking: Talking, terminal: Terminal, interrupt: asyncio.Event) -
     return await over_nats(talking.nats_url, "handlers-talk", terminal, run, stop=captions.clear)
 
 
+_OVERTAKING_SECONDS = 1.0
+"""How much later than its answer a transcription may come."""
+
+
 class _Conversation:
     """One session in which the recording is spoken, and somebody answers."""
 
@@ -224,12 +228,18 @@ class _Conversation:
         if isinstance(said, ErrorResponse):
             self._fail(said)
             return
-        if self._captions.take(said):
+        if self._captions.take(said) and not self._overtaken(said.text.strip()):
             self._unanswered += 1
         if said.session_end:
             self._microphone.closed = True
             self._ended.set()
         self._news.set()
+
+    def _overtaken(self, text: str) -> bool:
+        """Whether the answer to `text` came first: they travel on two subjects."""
+        if self._answer is None or time.monotonic() - self._answered_at > _OVERTAKING_SECONDS:
+            return False
+        return text in self._answer.transcription
 
     async def _audio(self, message: RawMessage) -> None:
         if header(message.headers, MESSAGE_TYPE) in {None, TTSAudioChunk.DESCRIPTOR.name}:
