@@ -30,12 +30,27 @@ LOOK_SECONDS = 1.0
 MARGIN_SECONDS = 2.0
 """How much longer than the service we wait, so that its own word about a deadline arrives."""
 
+_AGAIN_SECONDS = 0.2
+
 T = TypeVar("T")
 MessageT = TypeVar("MessageT", bound="Message")
 
 
 def nothing() -> None:
     """Do nothing."""
+
+
+async def end(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks and wait until they have ended, whatever came of them.
+
+    Before Python 3.12 `asyncio.wait_for`, which nats-py awaits answers with, loses a cancellation that comes together
+    with the answer (https://github.com/python/cpython/issues/86296): it is repeated.
+    """
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=_AGAIN_SECONDS)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def over_nats(
@@ -180,9 +195,7 @@ class Exchange:
             await cancel(working)
             return None
         finally:
-            for task in (working, interrupted):
-                task.cancel()
-            await asyncio.gather(working, interrupted, return_exceptions=True)
+            await end(working, interrupted)
 
     async def cancel(
         self, subject: str, request: CancelRequest, working: asyncio.Future[Any], ended: asyncio.Event

@@ -22,7 +22,7 @@ from handler_messages import (
     VoiceResponse,
     subjects,
 )
-from handlers_cli.exchange import Exchange, over_nats
+from handlers_cli.exchange import Exchange, end, over_nats
 from handlers_cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Terminal, printable
 from handlers_cli.voice.answer import HEARD, show_timings, show_words
 from handlers_cli.voice.captions import Captions
@@ -138,9 +138,7 @@ class _Conversation:
                 if task.done():
                     task.result()
         finally:
-            for task in (speaking, listening):
-                task.cancel()
-            await asyncio.gather(speaking, listening, return_exceptions=True)
+            await end(speaking, listening)
         if not self._ended.is_set():
             await self._microphone.end()
         return await self._conclude()
@@ -195,8 +193,7 @@ class _Conversation:
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in waiting:
-                task.cancel()
+            await end(*waiting)
 
     async def _linger(self) -> None:
         """Wait a moment for another utterance."""

@@ -21,7 +21,7 @@ from handler_messages import (
     TTSStatus,
     subjects,
 )
-from handlers_cli.exchange import Exchange, over_nats
+from handlers_cli.exchange import Exchange, end, over_nats
 from handlers_cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Terminal, printable, size
 from handlers_cli.voice.incoming import Incoming
 from handlers_cli.voice.output import output_to, wanted_format
@@ -122,8 +122,7 @@ class _Saying:
             await self._exchange.store(subject, self._request, self._request.request_id)
             error = await self._exchange.within(self._outcome, self._saying.timeout)
         finally:
-            naming.cancel()
-            await asyncio.gather(naming, return_exceptions=True)
+            await end(naming)
         if error is not None:
             await self._tell(error)
             return EXIT_FAILED
