@@ -99,7 +99,16 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port-offset", type=int, default=0, metavar="N", help="added to every port")
     parser.add_argument("--nats-port", type=int, default=4222, metavar="PORT", help="default: 4222")
     parser.add_argument("--inference-port", type=int, default=8000, metavar="PORT", help="default: 8000")
-    parser.add_argument("--health-port", type=int, default=8080, metavar="PORT", help="default: 8080")
+    parser.add_argument(
+        "--health-port",
+        type=int,
+        default=8080,
+        metavar="PORT",
+        help="probes of chat-handler; those of the other services take the ports after it (default: 8080)",
+    )
+    parser.add_argument(
+        "--no-voice", dest="voice", action="store_false", help="leave the services that hear and speak out"
+    )
     parser.add_argument("--verbose", action="store_true", help="print what the parts log")
     parser.add_argument("--ask", metavar="QUESTION", help="ask one question, print the answer, stop")
     parser.add_argument("--stay", action="store_true", help="stay up after the question of --ask")
@@ -153,13 +162,14 @@ def _up(options: argparse.Namespace, terminal: Terminal) -> int:
         ports=Ports(
             nats=options.nats_port + offset,
             inference=options.inference_port + offset,
-            chat_health=options.health_port + offset,
+            health=options.health_port + offset,
         ),
         docs=tuple(options.docs) if options.docs else None,
         data=options.data,
         verbose=options.verbose,
         question=options.ask or "",
         stay=options.stay,
+        voice=options.voice,
     )
     return run(lambda interrupt: up(stack, terminal, interrupt))
 

@@ -69,6 +69,11 @@ def find_program(*, compressed: bool = False) -> Program:
     )
 
 
+def plays_sound() -> bool:
+    """Whether a program that plays sound is here."""
+    return any(shutil.which(program.name) for program in PROGRAMS)
+
+
 class Player:
     """Plays speech as it comes; to enter with `async with`, leaving it ends the sound."""
 
