@@ -111,7 +111,7 @@ async def test_a_turn_is_heard_answered_and_over(talk, run, terminal, tmp_path) 
     await talk.serve(script)
     assert await run() == 0
     assert terminal.said.splitlines()[:2] == ["Heard:  How high is the tower?", "Answer: 120 metres."]
-    assert "first audio 0.50 s · m · here: " in terminal.said
+    assert "first audio 0.50 s · m\n0.2 s of speech · " in terminal.said
     assert frames(tmp_path / "answer.wav") == speech(0.1, 2) + speech(0.1, 3)
     audio = b"".join(chunk.audio for chunk in talk.chunks)
     assert audio.startswith(speech(0.3, 7) + bytes(2 * 1600)), "silence follows what was said"

@@ -74,14 +74,16 @@ async def test_what_was_heard_the_answer_its_sources_and_timings_are_shown(
         speech(0.2), speech(0.1, 2), timings=timings, warnings=["the reranker is down"], model="m"
     )
     assert await run() == 0
-    heard, answer, _, sources, source, _, times = terminal.said.splitlines()
+    heard, answer, _, sources, source, _, times, here = terminal.said.splitlines()
     assert heard == "Heard:  How high is the tower?"
     assert answer == "Answer: 120 metres."
     assert sources == "Sources"
     assert source.split() == ["[1]", "Guide", "0.88", "docs/guide.md"]
-    assert times.startswith(
-        "transcript 0.31 s · first token 0.42 s · first audio 0.61 s · total 1.90 s · rerank 0.02 s · m · here: "
+    assert times == (
+        "transcript 0.31 s · first token 0.42 s · first audio 0.61 s · total 1.90 s · rerank 0.02 s · m"
     )
+    assert here.startswith("here: first audio 0.")
+    assert here.endswith(f" s · 0.3 s of speech · {tmp_path / 'answer.wav'}")
     assert "the reranker is down" in terminal.noted
     assert frames(tmp_path / "answer.wav") == speech(0.2) + speech(0.1, 2)
 

@@ -28,14 +28,13 @@ def show_words(terminal: Terminal, response: VoiceResponse) -> None:
 
 
 def show_timings(terminal: Terminal, response: VoiceResponse, here: list[str]) -> None:
-    """Show when each step of the turn was reached, and what was measured here."""
+    """Show when each step of the turn was reached, and what is known here: of the audio, and where it went."""
     timings = dict(response.timings)
     names = [name for name in _STEPS if name in timings]
     names += [name for name in timings if name not in _STEPS]
     parts = [f"{printable(name).replace('_', ' ')} {timings[name]:.2f} s" for name in names]
     if response.model:
         parts.append(printable(response.model))
-    if here:
-        parts.append(f"here: {', '.join(here)}")
-    if parts:
-        terminal.line(f"\n{terminal.dim(' · '.join(parts))}")
+    terminal.line()
+    for line in filter(None, (parts, here)):
+        terminal.line(terminal.dim(" · ".join(line)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from handler_base.audio import AudioError, PcmReader, duration
 from handler_base.errors import HandlerError
+from handlers_cli.terminal import size
 
 if TYPE_CHECKING:
     from handler_messages import TTSAudioChunk
@@ -80,10 +81,11 @@ class Incoming:
         self.ended.clear()
         return had
 
-    def whole(self, audio: bytes, form: str, rate: int) -> None:
-        """Take all of the audio at once, in place of what came."""
+    def whole(self, audio: bytes, form: str, rate: int, seconds: float = 0.0) -> None:
+        """Take all of the audio at once, in place of what came; `seconds` when it cannot be counted."""
         self.renew(self.generation, self._attempt)
         self._take(audio, form or "wav", rate)
+        self.seconds = self.seconds or seconds
         self.ended.set()
 
     async def complete(self, idle: float) -> None:
@@ -99,6 +101,10 @@ class Incoming:
                     await self._news.wait()
         if self.failure is not None:
             raise self.failure
+
+    def describe(self) -> str:
+        """Say how much came."""
+        return f"{self.seconds:.1f} s of speech" if self.seconds else f"{size(self.size)} of speech"
 
     def _take(self, audio: bytes, form: str, rate: int) -> None:
         self._news.set()

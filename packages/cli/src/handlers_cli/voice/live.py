@@ -217,7 +217,8 @@ class _Conversation:
         if not self._incoming.size:
             self._terminal.warning("no audio came with the answer")
             return EXIT_FAILED if self._talking.output else 0
-        show_timings(self._terminal, self._answer, [await self._output.finish()])
+        where = await self._output.finish()
+        show_timings(self._terminal, self._answer, [self._incoming.describe(), where])
         return 0
 
     async def _transcription(self, message: RawMessage) -> None:

@@ -62,7 +62,7 @@ def find_program(*, compressed: bool = False) -> Program:
         if shutil.which(program.name):
             return program
     names = ", ".join(program.name for program in fitting)
-    package = "ffmpeg" if compressed else "alsa-utils or pulseaudio-utils"
+    package = "ffmpeg" if compressed else "alsa-utils"
     raise PlayerError(
         f"no program that plays {'compressed ' if compressed else ''}sound is here ({names}): {_HOW}, or install one, "
         f"on Debian and Ubuntu with `apt install {package}`"

@@ -22,7 +22,7 @@ from handler_messages import (
     subjects,
 )
 from handlers_cli.exchange import Exchange, end, over_nats
-from handlers_cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Terminal, printable, size
+from handlers_cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Terminal, printable
 from handlers_cli.voice.incoming import Incoming
 from handlers_cli.voice.output import output_to, wanted_format
 from handlers_cli.voice.voices import SERVICE, list_voices
@@ -102,7 +102,6 @@ class _Saying:
         )
         self._outcome: asyncio.Future[ErrorResponse | None] = asyncio.get_running_loop().create_future()
         self._stopped = asyncio.Event()
-        self._seconds = 0.0
         self._voice = saying.voice
         self._began = 0.0
 
@@ -155,10 +154,9 @@ class _Saying:
             self._terminal.note(f"known voices: {printable(', '.join(known))}")
 
     def _summary(self, total: float, where: str) -> None:
-        seconds = self._seconds or self._incoming.seconds
         parts = [
             printable(self._voice) or "default voice",
-            f"{seconds:.1f} s of speech" if seconds else f"{size(self._incoming.size)} of speech",
+            self._incoming.describe(),
             f"first audio {self._incoming.first - self._began:.2f} s",
             f"total {total:.2f} s",
             where,
@@ -176,8 +174,7 @@ class _Saying:
         if wire.header(message.headers, MESSAGE_TYPE) == TTSFullResponse.DESCRIPTOR.name:
             full = wire.decode(TTSFullResponse, message.data, wire.content_type(message.headers))
             if full.request_id == self._request.request_id:
-                self._seconds = full.duration_seconds
-                self._incoming.whole(full.audio, full.format, full.sample_rate)
+                self._incoming.whole(full.audio, full.format, full.sample_rate, full.duration_seconds)
         else:
             chunk = decode_answer(message, TTSAudioChunk)
             if chunk.request_id != self._request.request_id:

@@ -204,7 +204,12 @@ class _Turn:
         if self._incoming.lost:
             self._terminal.warning(f"{self._incoming.lost} pieces of the speech were lost on the way")
         where = await self._output.finish()
-        here = [f"first audio {self._incoming.first - began:.2f} s", f"all {total:.2f} s", where]
+        here = [
+            f"here: first audio {self._incoming.first - began:.2f} s",
+            f"all {total:.2f} s",
+            self._incoming.describe(),
+            where,
+        ]
         show_timings(self._terminal, answer, here)
         return 0
 
