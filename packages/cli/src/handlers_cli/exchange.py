@@ -95,6 +95,9 @@ class Exchange:
         service: The service's name.
         what: What is sent, as people call it: `question`, `text`.
         stop: Called before a notice, to end what is shown.
+
+    Attributes:
+        cancelling: Whether it was cancelled here: what comes then is no surprise.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class Exchange:
         self._service = service
         self._what = what
         self._stop = stop
+        self.cancelling = False
 
     async def request(
         self, subject: str, payload: bytes, answer: type[MessageT], timeout: float
@@ -201,6 +205,7 @@ class Exchange:
         self, subject: str, request: CancelRequest, working: asyncio.Future[Any], ended: asyncio.Event
     ) -> None:
         """Tell the far end to stop, and wait a moment until it says so: by its answer, or by `ended`."""
+        self.cancelling = True
         request.reason = "interrupted at the terminal"
         await self._connection.publish(subject, request)
         ending = asyncio.ensure_future(ended.wait())

@@ -132,34 +132,30 @@ async def test_studio_sound_is_sent_at_16_khz(run, stt, tmp_path) -> None:
     assert {chunk.sample_rate for chunk in stt.chunks} == {16000}
 
 
-async def test_without_a_pace_it_is_sent_at_once_and_with_one_as_it_was_spoken(run, stt) -> None:
-    stt.then(lambda: heard(stt, "Yes."))
-    await run()
-    at_once = stt.times[-1] - stt.times[0]
-    stt.starts.clear()
-    stt.times.clear()
-    stt.began.clear()
-    stt.complete.clear()
+async def test_with_a_pace_it_is_sent_as_fast_as_it_was_spoken(run, stt) -> None:
     stt.then(lambda: heard(stt, "Yes."))
     await run(realtime=True)
-    assert at_once < 0.6
     assert stt.times[-1] - stt.times[0] > 0.85
 
 
-async def test_it_stays_a_bounded_time_ahead_of_what_was_heard(run, stt, monkeypatch) -> None:
-    monkeypatch.setattr("handlers_cli.voice.microphone.LEAD_SECONDS", 0.5)
+async def test_without_one_it_stays_a_bounded_time_ahead_of_what_was_heard(
+    run, stt, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("handlers_cli.voice.microphone.LEAD_SECONDS", 1.0)
+    path = tmp_path / "long.wav"
+    path.write_bytes(wav(bytes(2 * 16000 * 30), 16000))
 
     async def script() -> None:
-        await until(lambda: len(stt.chunks) >= 5)
-        waiting = len(stt.chunks)
-        assert waiting <= 7
+        await until(lambda: len(stt.chunks) >= 10)
+        assert len(stt.chunks) < 150, "a second ahead, and as much as passed"
         await stt.say("Yes.", is_final=True, end_ms=60_000, checkpoint=STTCheckpoint(position=1))
         await stt.complete.wait()
-        assert stt.times[-1] - stt.times[waiting - 1] < 0.3
+        assert stt.times[-1] - stt.times[0] < 25, "not as slow as it was spoken"
         await stt.say(session_end=True, utterance=1)
 
     stt.then(script)
-    assert await run() == 0
+    assert await run(str(path)) == 0
+    assert len(stt.chunks) == 301
 
 
 async def test_json_is_one_object_with_all_that_was_said(run, stt, terminal) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 HEARD = "Heard:  "
 ANSWER = "Answer: "
 
-_STEPS = ("speech_end", "transcript", "first_token", "first_clause", "first_audio", "total")
+_MOMENTS = ("speech_end", "transcript", "first_token", "first_clause", "first_audio", "total")
 """Moments of a turn in their order, as the service names them."""
 
 
@@ -29,10 +29,11 @@ def show_words(terminal: Terminal, response: VoiceResponse) -> None:
 
 def show_timings(terminal: Terminal, response: VoiceResponse, here: list[str]) -> None:
     """Show when each step of the turn was reached, and what is known here: of the audio, and where it went."""
-    timings = dict(response.timings)
-    names = [name for name in _STEPS if name in timings]
-    names += [name for name in timings if name not in _STEPS]
-    parts = [f"{printable(name).replace('_', ' ')} {timings[name]:.2f} s" for name in names]
+    timings = {name: f"{seconds:.2f} s" for name, seconds in response.timings.items() if seconds >= 0.005}
+    parts = [f"{name.replace('_', ' ')} {timings.pop(name)}" for name in _MOMENTS if name in timings]
+    if timings:
+        steps = ", ".join(f"{printable(name)} {seconds}" for name, seconds in timings.items())
+        parts.append(f"steps: {steps}")
     if response.model:
         parts.append(printable(response.model))
     terminal.line()

@@ -122,6 +122,8 @@ class _Saying:
             error = await self._exchange.within(self._outcome, self._saying.timeout)
         finally:
             await end(naming)
+        if self._exchange.cancelling:
+            return EXIT_INTERRUPTED
         if error is not None:
             await self._tell(error)
             return EXIT_FAILED

@@ -187,6 +187,8 @@ class _Turn:
         began = time.monotonic()
         answer = await (self._durable() if self._talking.user else self._direct())
         self._answered = True
+        if self._exchange.cancelling:
+            return EXIT_INTERRUPTED
         if isinstance(answer, ErrorResponse):
             self._terminal.error(printable(answer.message), answer.type)
             return EXIT_FAILED
