@@ -225,7 +225,7 @@ async def test_ctrl_c_cancels_at_the_far_end_and_waits_for_its_word(handler, ter
 async def test_a_far_end_that_does_not_stop_is_not_waited_for_long(
     handler, terminal, run, monkeypatch
 ) -> None:
-    monkeypatch.setattr("handlers_cli.ask._CANCEL_SECONDS", 0.05)
+    monkeypatch.setattr("handlers_cli.exchange.CANCEL_SECONDS", 0.05)
     interrupt = asyncio.Event()
 
     async def script(_handler, _request):
@@ -252,7 +252,7 @@ async def test_no_server_is_said_with_what_to_do(terminal, monkeypatch) -> None:
 
 
 async def test_no_answer_in_time_is_said(handler, terminal, run, monkeypatch) -> None:
-    monkeypatch.setattr("handlers_cli.ask._MARGIN_SECONDS", 0.0)
+    monkeypatch.setattr("handlers_cli.exchange.MARGIN_SECONDS", 0.0)
 
     async def script(_handler, _request):
         return None
@@ -292,7 +292,7 @@ async def test_a_user_that_cannot_be_in_a_subject_is_refused(terminal, run, user
 async def test_a_lost_connection_is_told_and_survived(
     nats, handler, terminal, run, answer_with, monkeypatch
 ) -> None:
-    monkeypatch.setattr("handlers_cli.ask._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("handlers_cli.exchange.LOOK_SECONDS", 0.02)
 
     async def script(handler, request):
         await handler.chunk(request, 0, "before, ")

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from handler_testkit.nats import free_port
+from handler_testkit.services import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DEADLINE = 90.0
+VOICE = ("stt_module", "tts_module", "voice_assistant")
 GUIDE = """# Tower guide
 
 The tower is 120 metres high. It was built in 1889 by three hundred people.
@@ -37,7 +39,7 @@ class Stack:
     def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
         self.folder = folder
         self.data = folder / "data"
-        self.ports = {name: free_port() for name in ("nats", "inference", "health")}
+        self.ports = {"nats": free_port(), "inference": free_port(), "health": free_port(following=3)}
         self.url = f"nats://127.0.0.1:{self.ports['nats']}"
         self.arguments = arguments
         self.environ = {**os.environ, **environ}
@@ -108,8 +110,9 @@ def gone(pids: list[int]) -> bool:
 def stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
     stacks: list[Stack] = []
 
-    def make(*arguments: str, start: bool = True, **environ: str) -> Stack:
-        stack = Stack(tmp_path, *arguments, **environ)
+    def make(*arguments: str, start: bool = True, voice: bool = False, **environ: str) -> Stack:
+        # What is not about the voice does without it, and is quick.
+        stack = Stack(tmp_path, *([] if voice else ["--no-voice"]), *arguments, **environ)
         stacks.append(stack)
         if start:
             stack.start()
@@ -129,9 +132,9 @@ def guide(tmp_path: Path) -> Path:
 
 
 def test_it_comes_up_answers_from_the_documents_and_stops_cleanly(stack, guide: Path) -> None:
-    up = stack("--docs", str(guide))
+    up = stack("--docs", str(guide), voice=True)
     up.ready()
-    assert up.said.count("✓") == 4, up.said
+    assert up.said.count("✓") == 7, up.said
     assert f"--nats-url {up.url}" in up.said
     answer = up.ask("How high is the tower?")
     assert answer.returncode == 0, answer.stderr
@@ -141,13 +144,54 @@ def test_it_comes_up_answers_from_the_documents_and_stops_cleanly(stack, guide: 
     stored = up.ask("--user", "ada", "--json", "What does a ticket cost?")
     assert "14 euros" in json.loads(stored.stdout)["response"]
     parts = up.children()
-    assert {"nats-server", "local_inference", "chat_handler"} <= set(parts)
+    assert {"nats-server", "local_inference", "chat_handler", *VOICE} == set(parts)
+    for number, name in enumerate(("chat-handler", "stt-module", "tts-module", "voice-assistant")):
+        assert f"http://127.0.0.1:{up.ports['health'] + number}/readyz  {name}" in up.said
     up.process.send_signal(signal.SIGINT)
     assert up.wait() == 0
     assert gone(list(parts.values()))
     order = [line.split()[1] for line in up.said.splitlines() if "stopped" in line]
-    assert order == ["chat-handler", "local-inference", "nats-server"]
+    services = ["voice-assistant", "tts-module", "stt-module", "chat-handler"]
+    assert order == [*services, "local-inference", "nats-server"]
+    assert up.noted == "" or "flite" in up.noted
+
+
+async def test_a_minute_of_speech_fits_into_one_message(stack) -> None:
+    up = stack()
+    up.ready()
+    async with Client(up.url) as client:
+        assert client.connection.max_payload == 8 * 1024 * 1024
+
+
+def test_without_voice_the_services_of_the_voice_are_left_out(stack) -> None:
+    up = stack()
+    up.ready()
+    assert not set(VOICE) & set(up.children())
+    assert "handlers say" not in up.said
+    assert " talk " not in up.said
+
+
+def test_a_voice_that_is_missing_is_told_with_how_to_get_it(stack, tmp_path: Path) -> None:
+    up = stack(voice=True, PATH=str(tmp_path))
+    up.ready()
+    assert up.noted.count("flite is missing") == 1
+    assert "apt install flite" in up.noted
+    assert " say " in up.said
+    assert "question.wav -o answer.wav" in up.said, "nothing here plays sound"
+
+
+def test_a_voice_from_elsewhere_needs_no_program_here(stack, tmp_path: Path) -> None:
+    up = stack(voice=True, PATH=str(tmp_path), TTS_URL="http://127.0.0.1:9/tts")
+    up.until(lambda: "starting" in up.said, "nothing starts")
     assert up.noted == ""
+
+
+def test_two_parts_on_one_port_are_told(stack) -> None:
+    up = stack(start=False)
+    up.ports["inference"] = up.ports["health"]
+    up.start()
+    assert up.wait() == 2
+    assert f"port {up.ports['health']} is for local-inference and for chat-handler's probes" in up.noted
 
 
 def test_one_question_is_answered_on_standard_output_and_everything_ends(stack, guide: Path) -> None:

@@ -55,13 +55,13 @@ async def test_messages_are_decoded_by_subject_and_content_type(
 async def test_bytes_become_sizes_and_long_texts_are_cut(handler, terminal, watching) -> None:
     task = await watching(count=2)
     connection = handler.client.connection
-    await connection.publish("voice.request", VoiceRequest(request_id="r", audio=bytes(1000)))
+    await connection.publish("voice.request", VoiceRequest(request_id="r", audio=bytes(12_345)))
     response = ChatResponse(response="x" * 500, warnings=["w"], timings={"total": 0.5})
     response.sources.add(text="y" * 500)
     await connection.publish("ai.chat.response.r", response)
     await asyncio.wait_for(task, 10)
     voice, chat = terminal.said.splitlines()
-    assert '"audio":"<1000 bytes>"' in voice
+    assert '"audio":"<12.3 kB>"' in voice
     assert "x" * 80 + "…" in chat
     assert "x" * 81 not in chat
     assert '"sources":[{"text":"yyy' in chat
@@ -93,6 +93,19 @@ async def test_of_two_messages_on_one_subject_the_fitting_one_is_shown(handler, 
     )
     await asyncio.wait_for(task, 10)
     assert [line.split()[2] for line in terminal.said.splitlines()] == ["TTSAudioChunk", "TTSFullResponse"]
+
+
+async def test_the_name_in_the_header_decides_where_a_subject_carries_more_than_one(
+    handler, terminal, watching
+) -> None:
+    task = await watching(count=2)
+    connection = handler.client.connection
+    # In protobuf these bytes are a chunk as well as a full response.
+    both = TTSFullResponse(session_id="s", request_id="r")
+    for name in ("TTSFullResponse", "TTSAudioChunk"):
+        await connection.publish("ai.voice.tts.audio.s", both, headers={"Message-Type": name})
+    await asyncio.wait_for(task, 10)
+    assert [line.split()[2] for line in terminal.said.splitlines()] == ["TTSFullResponse", "TTSAudioChunk"]
 
 
 async def test_what_is_unknown_or_broken_is_shown_by_size(handler, terminal, watching) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import logging
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handlers_cli import __doc__ as description, __version__
+from handlers_cli.running import add_nats, add_timeout, run
 from handlers_cli.terminal import EXIT_INTERRUPTED, EXIT_USAGE, Terminal
+from handlers_cli.voice.arguments import add_say, add_talk, add_transcribe, add_voices
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,24 +31,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"handlers {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_ask(commands.add_parser("ask", help="ask a question, see the answer as it is made"))
+    add_say(commands.add_parser("say", help="say a text, to a loudspeaker or a file"))
+    add_transcribe(commands.add_parser("transcribe", help="write down what is said in an audio file"))
+    add_talk(commands.add_parser("talk", help="ask a spoken question, hear the answer"))
+    add_voices(commands.add_parser("voices", help="list the voices that can speak"))
     _add_watch(commands.add_parser("watch", help="show the traffic of the bus, decoded"))
     _add_up(commands.add_parser("up", help="run the local stack: NATS, inference, documents, services"))
     return parser
 
 
-def _add_nats(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--nats-url",
-        default="",
-        metavar="URL",
-        help="NATS server (default: NATS_URL or nats://127.0.0.1:4222)",
-    )
-
-
 def _add_ask(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_ask)
     parser.add_argument("question", nargs="+", help="the question; - reads it from standard input")
-    _add_nats(parser)
+    add_nats(parser)
     _add_question(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", dest="form", action="store_const", const="json", help="print one JSON object")
@@ -74,7 +68,7 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--language", default="", metavar="TAG", help="language of the answer, for instance de"
     )
-    parser.add_argument("--timeout", type=_seconds, default=120.0, metavar="S", help="seconds (default: 120)")
+    add_timeout(parser)
 
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +79,7 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
         metavar="SUBJECT",
         help="what to watch (default: ai.> voice.>)",
     )
-    _add_nats(parser)
+    add_nats(parser)
     parser.add_argument("--full", action="store_true", help="do not cut long texts")
     parser.add_argument("--json", dest="as_json", action="store_true", help="print JSON lines")
     parser.add_argument("--count", type=int, default=0, metavar="N", help="stop after N messages")
@@ -105,7 +99,16 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port-offset", type=int, default=0, metavar="N", help="added to every port")
     parser.add_argument("--nats-port", type=int, default=4222, metavar="PORT", help="default: 4222")
     parser.add_argument("--inference-port", type=int, default=8000, metavar="PORT", help="default: 8000")
-    parser.add_argument("--health-port", type=int, default=8080, metavar="PORT", help="default: 8080")
+    parser.add_argument(
+        "--health-port",
+        type=int,
+        default=8080,
+        metavar="PORT",
+        help="probes of chat-handler; those of the other services take the ports after it (default: 8080)",
+    )
+    parser.add_argument(
+        "--no-voice", dest="voice", action="store_false", help="leave the services that hear and speak out"
+    )
     parser.add_argument("--verbose", action="store_true", help="print what the parts log")
     parser.add_argument("--ask", metavar="QUESTION", help="ask one question, print the answer, stop")
     parser.add_argument("--stay", action="store_true", help="stay up after the question of --ask")
@@ -134,7 +137,7 @@ def _ask(options: argparse.Namespace, terminal: Terminal) -> int:
         timeout=options.timeout,
         form=options.form,
     )
-    return _run(lambda interrupt: ask(question, terminal, interrupt))
+    return run(lambda interrupt: ask(question, terminal, interrupt))
 
 
 def _watch(options: argparse.Namespace, terminal: Terminal) -> int:
@@ -147,7 +150,7 @@ def _watch(options: argparse.Namespace, terminal: Terminal) -> int:
         as_json=options.as_json,
         count=options.count,
     )
-    return _run(lambda interrupt: watch(what, terminal, interrupt))
+    return run(lambda interrupt: watch(what, terminal, interrupt))
 
 
 def _up(options: argparse.Namespace, terminal: Terminal) -> int:
@@ -159,46 +162,16 @@ def _up(options: argparse.Namespace, terminal: Terminal) -> int:
         ports=Ports(
             nats=options.nats_port + offset,
             inference=options.inference_port + offset,
-            chat_health=options.health_port + offset,
+            health=options.health_port + offset,
         ),
         docs=tuple(options.docs) if options.docs else None,
         data=options.data,
         verbose=options.verbose,
         question=options.ask or "",
         stay=options.stay,
+        voice=options.voice,
     )
-    return _run(lambda interrupt: up(stack, terminal, interrupt))
-
-
-def _run(command: Callable[[asyncio.Event], Awaitable[int]]) -> int:
-    """Run a command with an event that the first Ctrl-C or SIGTERM sets; the second one ends it at once."""
-
-    async def run() -> int:
-        interrupt = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        task = asyncio.ensure_future(command(interrupt))
-
-        def interrupted() -> None:
-            if interrupt.is_set():
-                task.cancel()
-            interrupt.set()
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, interrupted)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            return EXIT_INTERRUPTED
-
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    return asyncio.run(run())
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds <= 24 * 3600:
-        raise argparse.ArgumentTypeError("seconds are more than 0 and at most a day")
-    return seconds
+    return run(lambda interrupt: up(stack, terminal, interrupt))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,8 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from handler_base.errors import HandlerError, MessagingError, NotFound
 from handler_base.messaging import wire
 from handler_base.messaging.connection import decode_answer
-from handler_base.messaging.context import TIMEOUT_HEADER
 from handler_messages import (
     CancelRequest,
     ChatRequest,
@@ -21,25 +19,17 @@ from handler_messages import (
     ErrorResponse,
     subjects,
 )
-from handlers_cli.connecting import Unreachable, connected, is_running
+from handlers_cli.exchange import Exchange, over_nats
 from handlers_cli.show import JsonLines, Shower, Text, Whole
-from handlers_cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNREACHABLE, EXIT_USAGE, Terminal
+from handlers_cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from handler_base.messaging.connection import Connection
     from handler_base.messaging.subscription import RawMessage
 
 SERVICE = "chat-handler"
 _LAST_CHUNK_SECONDS = 1.0
 """Longest wait for the last chunk once the response is here; they travel on two subjects."""
-_CANCEL_SECONDS = 3.0
-"""Longest wait for the far end to say that it stopped."""
-_LOOK_SECONDS = 1.0
-"""How often we look whether the connection still works."""
-_MARGIN_SECONDS = 2.0
-"""How much longer than the service we wait, so that its own word about a deadline arrives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,22 +93,16 @@ async def ask(question: Question, terminal: Terminal, interrupt: asyncio.Event) 
         interrupt: Set by the caller when the person wants to stop: the work at the far end is cancelled.
     """
     shower = {"text": Text, "json": Whole, "jsonl": JsonLines}[question.form](terminal)
-    try:
-        async with connected(question.nats_url, name="handlers-ask") as connection:
-            return await _Exchange(connection, question, shower, terminal).run(interrupt)
-    except Unreachable as error:
-        terminal.error(error.message)
-        return EXIT_UNREACHABLE
-    except subjects.SubjectError as error:
-        terminal.error(f"--user: {error}")
-        return EXIT_USAGE
-    except HandlerError as error:
-        shower.stop()
-        terminal.error(error.message, error.type)
-        return EXIT_FAILED
+
+    async def run(connection: Connection) -> int:
+        if question.user:
+            subjects.check_token(question.user, "--user")
+        return await _Asking(connection, question, shower, terminal).run(interrupt)
+
+    return await over_nats(question.nats_url, "handlers-ask", terminal, run, stop=shower.stop)
 
 
-class _Exchange:
+class _Asking:
     """One question and what comes back for it."""
 
     def __init__(
@@ -128,7 +112,7 @@ class _Exchange:
         self._question = question
         self._request = question.request()
         self._shower = shower
-        self._terminal = terminal
+        self._exchange = Exchange(connection, terminal, SERVICE, "question", stop=shower.stop)
         self._ended = asyncio.Event()
         self._published: asyncio.Future[ChatResponse | ErrorResponse] = (
             asyncio.get_running_loop().create_future()
@@ -145,7 +129,7 @@ class _Exchange:
         await self._connection.flush()
         self._shower.begin(time.monotonic())
         asking = self._durable() if self._question.user else self._direct()
-        answer = await self._until(asking, interrupt)
+        answer = await self._exchange.until(asking, interrupt, self._cancel)
         if answer is None:
             return EXIT_INTERRUPTED
         if isinstance(answer, ErrorResponse):
@@ -158,84 +142,20 @@ class _Exchange:
         self._shower.answered(answer)
         return 0
 
-    async def _until(
-        self, asking: Coroutine[None, None, ChatResponse | ErrorResponse], interrupt: asyncio.Event
-    ) -> ChatResponse | ErrorResponse | None:
-        """Await the answer; when `interrupt` comes first, cancel it at the far end and return None."""
-        answering = asyncio.ensure_future(asking)
-        interrupted = asyncio.ensure_future(interrupt.wait())
-        try:
-            warned = False
-            while not (answering.done() or interrupted.done()):
-                await asyncio.wait(
-                    (answering, interrupted), timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                )
-                if not self._connection.connected and not warned:
-                    warned = True
-                    self._shower.stop()
-                    self._terminal.warning("the connection to NATS is lost; trying to have it again")
-            if answering.done():
-                return answering.result()
-            await self._cancel(answering)
-            return None
-        finally:
-            for task in (answering, interrupted):
-                task.cancel()
-            await asyncio.gather(answering, interrupted, return_exceptions=True)
-
     async def _direct(self) -> ChatResponse | ErrorResponse:
-        """Request/reply: whoever is free answers."""
-        seconds = self._question.timeout
-        try:
-            reply = await self._connection.request_bytes(
-                subjects.CHAT_REQUEST.template,
-                wire.encode(self._request),
-                timeout=seconds + _MARGIN_SECONDS,
-                headers={TIMEOUT_HEADER: str(int(seconds * 1000))},
-            )
-        except NotFound:
-            raise Unreachable(
-                f"nobody listens on {subjects.CHAT_REQUEST.template} at {self._connection.status().server}: "
-                f"{SERVICE} does not run there. Start it, or the whole local stack with `handlers up`"
-            ) from None
-        return decode_answer(reply, ChatResponse)
+        return await self._exchange.request(
+            subjects.CHAT_REQUEST.template, wire.encode(self._request), ChatResponse, self._question.timeout
+        )
 
     async def _durable(self) -> ChatResponse | ErrorResponse:
-        """Through the stream: the message waits there until it is answered."""
         subject = subjects.CHAT_USER_MESSAGE.build(user_id=self._question.user)
-        try:
-            await self._connection.store(
-                subject, wire.encode(self._request), msg_id=self._request.request_id, tries=1
-            )
-        except MessagingError as error:
-            raise Unreachable(
-                f"{error.message}: there is no stream for {subject}; {SERVICE} makes it when it starts"
-            ) from error
-        if not await is_running(self._connection, SERVICE):
-            self._terminal.warning(f"no {SERVICE} runs now; the question is stored and waits for one")
-        try:
-            async with asyncio.timeout(self._question.timeout + _MARGIN_SECONDS):
-                return await self._published
-        except TimeoutError:
-            seconds = self._question.timeout
-            raise MessagingError(
-                f"no answer within {seconds:g} s; the question stays in its stream"
-            ) from None
+        await self._exchange.store(subject, self._request, self._request.request_id)
+        return await self._exchange.within(self._published, self._question.timeout)
 
     async def _cancel(self, answering: asyncio.Future[ChatResponse | ErrorResponse]) -> None:
         request_id = self._request.request_id
-        await self._connection.publish(
-            subjects.CHAT_CANCEL.build(request_id=request_id),
-            CancelRequest(request_id=request_id, reason="interrupted at the terminal"),
-        )
-        ended = asyncio.ensure_future(self._ended.wait())
-        await asyncio.wait((answering, ended), timeout=_CANCEL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        stopped = ended.done() or answering.done()
-        ended.cancel()
-        self._shower.stop()
-        self._terminal.note(
-            "cancelled" if stopped else f"cancelled, but {SERVICE} did not say that it stopped"
-        )
+        subject = subjects.CHAT_CANCEL.build(request_id=request_id)
+        await self._exchange.cancel(subject, CancelRequest(request_id=request_id), answering, self._ended)
 
     async def _chunk(self, message: RawMessage) -> None:
         chunk = wire.decode(ChatStreamChunk, message.data, wire.content_type(message.headers))

@@ -9,6 +9,8 @@ from handler_base.messaging import wire
 from handlers_cli.terminal import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from google.protobuf.message import Message
 
     from handler_messages import ChatResponse, ChatStreamChunk, DocumentSource, ErrorResponse
@@ -87,7 +89,7 @@ class Text:
         self._terminal.line()
         for warning in response.warnings:
             self._terminal.warning(printable(warning))
-        self._sources(response)
+        list_sources(self._terminal, response.sources)
         self._timings(response, total)
 
     def failed(self, error: ErrorResponse) -> None:
@@ -100,18 +102,6 @@ class Text:
         if self._text:
             self._terminal.line()
             self._text = ""
-
-    def _sources(self, response: ChatResponse) -> None:
-        if not response.sources:
-            return
-        terminal = self._terminal
-        terminal.line(f"\n{terminal.bold('Sources')}")
-        titles = [printable(_title(source)) for source in response.sources]
-        wide = min(60, max(map(len, titles)))
-        for number, (source, title) in enumerate(zip(response.sources, titles, strict=True), 1):
-            place = f"  {printable(source.uri)}" if source.uri and source.uri != title else ""
-            shown = title if len(title) <= wide else f"{title[: wide - 1]}…"
-            terminal.line(f"  [{number}] {shown:<{wide}}  {source.score:.2f}{terminal.dim(place)}")
 
     def _timings(self, response: ChatResponse, total: float) -> None:
         parts = [f"first token {self._first - self._started:.2f} s"] if self._first else []
@@ -175,6 +165,19 @@ class JsonLines(Whole):
 
     def _line(self, message: Message) -> None:
         self._terminal.line(f'{{"{message.DESCRIPTOR.name}": {_json(message)}}}')
+
+
+def list_sources(terminal: Terminal, sources: Sequence[DocumentSource]) -> None:
+    """List what an answer stands on, if anything."""
+    if not sources:
+        return
+    terminal.line(f"\n{terminal.bold('Sources')}")
+    titles = [printable(_title(source)) for source in sources]
+    wide = min(60, max(map(len, titles)))
+    for number, (source, title) in enumerate(zip(sources, titles, strict=True), 1):
+        place = f"  {printable(source.uri)}" if source.uri and source.uri != title else ""
+        shown = title if len(title) <= wide else f"{title[: wide - 1]}…"
+        terminal.line(f"  [{number}] {shown:<{wide}}  {source.score:.2f}{terminal.dim(place)}")
 
 
 def _json(message: Message) -> str:

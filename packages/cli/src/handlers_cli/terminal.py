@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import unicodedata
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING, AnyStr, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,21 +31,26 @@ class Terminal:
         self.out = out or sys.stdout
         self.err = err or sys.stderr
         self.closed = False
-        environ = os.environ if environ is None else environ
+        self._environ = os.environ if environ is None else environ
         # See https://no-color.org
-        self._colours = not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+        self._colours = not self._environ.get("NO_COLOR") and self._environ.get("TERM") != "dumb"
 
     def write(self, text: str) -> None:
         """Write a piece of a result, now; what nobody reads any more is dropped."""
-        if self.closed:
-            return
-        try:
-            self.out.write(text)
-            self.out.flush()
-        except BrokenPipeError:  # the reader is gone, as with `| head`
-            self.closed = True
-            # The interpreter would try to flush it once more at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.out.fileno())
+        self._put(self.out, text)
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write a result that is no text; as `write`."""
+        self._put(self.out.buffer, data)
+
+    def aside(self) -> Terminal:
+        """Return a terminal for everything that is no result, when the result is no text."""
+        return Terminal(self.err, self.err, self._environ)
+
+    @property
+    def live(self) -> bool:
+        """Whether lines of results can be drawn over."""
+        return self.out.isatty() and self._environ.get("TERM") != "dumb"
 
     def line(self, text: str = "") -> None:
         """Write a line of a result."""
@@ -77,8 +82,26 @@ class Terminal:
         """Return `text` green."""
         return self._styled(text, "32", self.out)
 
+    def _put(self, stream: IO[AnyStr], data: AnyStr) -> None:
+        if self.closed:
+            return
+        try:
+            stream.write(data)
+            stream.flush()
+        except BrokenPipeError:  # the reader is gone, as with `| head`
+            self.closed = True
+            # The interpreter would try to flush it once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.out.fileno())
+
     def _styled(self, text: str, code: str, stream: TextIO) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self._colours and stream.isatty() else text
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as people say it."""
+    if count < 1000:
+        return f"{count} bytes"
+    return f"{count / 1000:.1f} kB" if count < 999_950 else f"{count / 1_000_000:.1f} MB"
 
 
 # Control characters, broken surrogates, odd line ends; and what would turn the order of the text around.

@@ -11,16 +11,19 @@ import msgspec
 from handler_base.errors import HandlerError
 from handler_base.messaging import wire
 from handler_base.messaging.connection import ERROR_TYPE
+from handler_base.messaging.context import MESSAGE_TYPE
 from handler_messages import ErrorResponse, subjects
-from handlers_cli.connecting import Unreachable, connected
-from handlers_cli.terminal import EXIT_FAILED, EXIT_UNREACHABLE, Terminal, printable
+from handlers_cli.exchange import over_nats
+from handlers_cli.terminal import printable, size
 
 if TYPE_CHECKING:
     import asyncio
 
     from google.protobuf.message import Message
 
+    from handler_base.messaging.connection import Connection
     from handler_base.messaging.subscription import RawMessage
+    from handlers_cli.terminal import Terminal
 
 DEFAULT_SUBJECTS = ("ai.>", "voice.>")
 _TEXT_LIMIT = 80
@@ -60,22 +63,17 @@ async def watch(options: Watch, terminal: Terminal, interrupt: asyncio.Event) ->
         if seen == options.count or terminal.closed:
             interrupt.set()
 
-    try:
-        async with connected(options.nats_url, name="handlers-watch") as connection:
-            for subject in options.subjects:
-                await connection.subscribe(subject, show)
-            await connection.flush()
-            if not options.as_json:
-                server = connection.status().server
-                terminal.note(f"watching {' '.join(options.subjects)} at {server}; Ctrl-C ends it")
-            await interrupt.wait()
-    except Unreachable as error:
-        terminal.error(error.message)
-        return EXIT_UNREACHABLE
-    except HandlerError as error:
-        terminal.error(error.message, error.type)
-        return EXIT_FAILED
-    return 0
+    async def run(connection: Connection) -> int:
+        for subject in options.subjects:
+            await connection.subscribe(subject, show)
+        await connection.flush()
+        if not options.as_json:
+            server = connection.status().server
+            terminal.note(f"watching {' '.join(options.subjects)} at {server}; Ctrl-C ends it")
+        await interrupt.wait()
+        return 0
+
+    return await over_nats(options.nats_url, "handlers-watch", terminal, run)
 
 
 def _as_text(message: RawMessage, options: Watch, terminal: Terminal) -> str:
@@ -85,7 +83,7 @@ def _as_text(message: RawMessage, options: Watch, terminal: Terminal) -> str:
     form = "" if kind in {"", wire.PROTOBUF} else f" ({kind.rpartition('/')[2]})"
     extra = "".join(f" {key}={value!r}" for key, value in _headers(message).items())
     body = msgspec.json.encode(fields).decode() if fields else ""
-    what = f"{terminal.bold(name)}{form} {printable(body)}" if name else f"{len(message.data)} bytes{form}"
+    what = f"{terminal.bold(name)}{form} {printable(body)}" if name else f"{size(len(message.data))}{form}"
     return f"{terminal.dim(clock)} {terminal.green(printable(message.subject))} {what}{printable(extra)}"
 
 
@@ -126,10 +124,8 @@ def describe(message: RawMessage, *, full: bool = False) -> tuple[str, str, dict
 
 
 def _decode(message: RawMessage, kind: str) -> Message | None:
-    row = subjects.find(message.subject)
-    is_error = bool(message.headers and ERROR_TYPE in message.headers)
     found: Message | None = None
-    for candidate in (ErrorResponse,) if is_error else (row.messages if row else ()):
+    for candidate in _candidates(message):
         try:
             found = wire.decode(candidate, message.data, kind)
         except HandlerError:
@@ -138,6 +134,16 @@ def _decode(message: RawMessage, kind: str) -> Message | None:
         if found.ByteSize() == _known_size(found):
             break
     return found
+
+
+def _candidates(message: RawMessage) -> tuple[type[Message], ...]:
+    """Return what a message can be, by its headers and its subject."""
+    if wire.header(message.headers, ERROR_TYPE) is not None:
+        return (ErrorResponse,)
+    row = subjects.find(message.subject)
+    carried = row.messages if row else ()
+    name = wire.header(message.headers, MESSAGE_TYPE)
+    return tuple(each for each in carried if each.DESCRIPTOR.name == name) or carried
 
 
 def _known_size(message: Message) -> int:
@@ -161,7 +167,7 @@ def _fields(message: Message, *, full: bool) -> dict[str, Any]:
 
 def _value(value: Any, *, full: bool) -> Any:
     if isinstance(value, bytes):
-        return f"<{len(value)} bytes>"
+        return f"<{size(len(value))}>"
     if isinstance(value, str):
         return value if full or len(value) <= _TEXT_LIMIT else f"{value[:_TEXT_LIMIT]}…"
     if isinstance(value, float):

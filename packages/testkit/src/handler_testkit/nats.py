@@ -22,16 +22,17 @@ START_TIMEOUT = 20.0
 """Seconds to wait for the server to accept connections."""
 
 
-def free_port() -> int:
-    """Return a TCP port on 127.0.0.1 that was free a moment ago.
+def free_port(following: int = 0) -> int:
+    """Return a TCP port on 127.0.0.1 that was free a moment ago, as were so many of those after it.
 
     It is below the range that systems take the near ends of connections from: a server that is restarted finds its
     port free again, and a client that looks for a dead server does not connect to itself.
     """
     while True:
         port = random.randrange(15000, 32000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
+            for each in range(port, port + 1 + following):
+                probes.enter_context(socket.socket()).bind(("127.0.0.1", each))
             return port
 
 

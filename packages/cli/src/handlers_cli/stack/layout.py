@@ -8,31 +8,61 @@ import socket
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from handler_base.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 HOST = "127.0.0.1"
 
 
+SERVICES = ("chat-handler", "stt-module", "tts-module", "voice-assistant")
+"""In the order of their ports."""
+
+VOICE = SERVICES[1:]
+"""Those that `--no-voice` leaves out."""
+
+# A minute of speech fits into one request; more than 8 MB the server does not recommend.
+_SERVER_SETTINGS = """# Written by `handlers up` each time it starts.
+max_payload: 8MB
+"""
+
+
+class Claim(NamedTuple):
+    """A port, who listens there, and the option that moves it."""
+
+    port: int
+    owner: str
+    option: str
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where the parts listen, all on the loopback interface."""
+    """Where the parts listen, all on the loopback interface.
+
+    Attributes:
+        nats: nats-server.
+        inference: local-inference.
+        health: The probes of the first service; those of the others follow.
+    """
 
     nats: int = 4222
     inference: int = 8000
-    chat_health: int = 8080
+    health: int = 8080
 
-    def owners(self) -> dict[int, tuple[str, str]]:
-        """Return the part and the option of each port."""
-        return {
-            self.nats: ("nats-server", "--nats-port"),
-            self.inference: ("local-inference", "--inference-port"),
-            self.chat_health: ("chat-handler's probes", "--health-port"),
-        }
+    def probes(self, service: str) -> int:
+        """Return where a service's probes are."""
+        return self.health + SERVICES.index(service)
+
+    def claims(self, services: Sequence[str]) -> list[Claim]:
+        """Return what listens where when these services run."""
+        return [
+            Claim(self.nats, "nats-server", "--nats-port"),
+            Claim(self.inference, "local-inference", "--inference-port"),
+            *(Claim(self.probes(name), f"{name}'s probes", "--health-port") for name in services),
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +76,7 @@ class StackOptions:
         verbose: Whether the logs of the parts are printed.
         question: Ask this when all is ready; "" for nothing.
         stay: Whether the stack stays up after the question.
+        voice: Whether the services that hear and speak are part of it.
     """
 
     ports: Ports = field(default_factory=Ports)
@@ -54,6 +85,13 @@ class StackOptions:
     verbose: bool = False
     question: str = ""
     stay: bool = False
+    voice: bool = True
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services that run: a written question needs nobody who hears or speaks."""
+        voice = self.voice and not self.one_question
+        return SERVICES if voice else tuple(name for name in SERVICES if name not in VOICE)
 
     @property
     def one_question(self) -> bool:
@@ -129,19 +167,17 @@ def layout(options: StackOptions) -> list[Part]:
         ConfigError: If a program or a document is missing.
     """
     data, ports = data_folder(options), options.ports
-    nats_url = f"nats://{HOST}:{ports.nats}"
-    inference = f"http://{HOST}:{ports.inference}"
-    endpoints = {
-        "LLM_URL": os.environ.get("LLM_URL") or os.environ.get("VLLM_URL") or f"{inference}/llm",
-        "EMBEDDINGS_URL": os.environ.get("EMBEDDINGS_URL") or f"{inference}/embeddings",
-        "RERANKER_URL": os.environ.get("RERANKER_URL") or f"{inference}/reranker",
+    endpoints = _endpoints(f"http://{HOST}:{ports.inference}") | {
         "SQLITE_PATH": os.environ.get("SQLITE_PATH") or str(data / "knowledge.db"),
     }
     logs = {"LOG_FORMAT": os.environ.get("LOG_FORMAT") or "console"}
     parts = [
         Part(
             "nats-server",
-            (_nats_server(), "-a", HOST, "-p", str(ports.nats), "-js", "-sd", str(data / "nats")),
+            (
+                *(_nats_server(), "-a", HOST, "-p", str(ports.nats), "-js", "-sd", str(data / "nats")),
+                *("-c", str(_server_settings(data))),
+            ),
             {},
             "nats",
             ports.nats,
@@ -166,46 +202,77 @@ def layout(options: StackOptions) -> list[Part]:
                 partial=1,
             )
         )
-    parts.append(
+    shared = {**logs, **endpoints, "NATS_URL": f"nats://{HOST}:{ports.nats}", "HEALTH_HOST": HOST}
+    parts += [
         Part(
-            "chat-handler",
-            (sys.executable, "-m", "chat_handler"),
-            {
-                **logs,
-                **endpoints,
-                "NATS_URL": nats_url,
-                "HEALTH_HOST": HOST,
-                "HEALTH_PORT": str(ports.chat_health),
-            },
+            name,
+            (sys.executable, "-m", name.replace("-", "_")),
+            shared | {"HEALTH_PORT": str(ports.probes(name))},
             "readyz",
-            ports.chat_health,
+            ports.probes(name),
             after=("nats-server",),
         )
-    )
+        for name in options.services
+    ]
     return parts
 
 
-def check_ports(ports: Ports) -> None:
+def write_server_settings(data: Path) -> None:
+    """Write what nats-server cannot be told on its command line."""
+    _server_settings(data).write_text(_SERVER_SETTINGS)
+
+
+def can_speak(options: StackOptions) -> bool:
+    """Whether what the stack needs for its voice is here."""
+    silent = not set(VOICE) & set(options.services)
+    return silent or bool(os.environ.get("TTS_URL")) or shutil.which("flite") is not None
+
+
+def check_ports(options: StackOptions) -> None:
     """Make sure that every port is free.
 
     Raises:
         ConfigError: With a sentence for each one that is taken.
     """
     problems: list[str] = []
-    for port, (owner, option) in ports.owners().items():
+    claimed: dict[int, Claim] = {}
+    for claim in options.ports.claims(options.services):
+        advice = f"choose another one with {claim.option}"
+        if other := claimed.get(claim.port):
+            problems.append(f"port {claim.port} is for {other.owner} and for {claim.owner}; {advice}")
+            continue
+        claimed[claim.port] = claim
         with socket.socket() as probe:
             # As the servers do; else a port is refused for a minute after its last user left.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((HOST, port))
+                probe.bind((HOST, claim.port))
             except (OSError, OverflowError) as error:
                 reason = getattr(error, "strerror", None) or str(error)
                 problems.append(
-                    f"port {port} for {owner} cannot be had ({reason}); stop what uses it, or choose another one "
-                    f"with {option}, or with --port-offset for all"
+                    f"port {claim.port} for {claim.owner} cannot be had ({reason}); stop what uses it, or {advice}, or "
+                    "with --port-offset for all"
                 )
     if problems:
         raise ConfigError(problems)
+
+
+def _endpoints(inference: str) -> dict[str, str]:
+    """Return where each model is: as the environment says, else in local-inference."""
+    return {
+        names[0]: next(filter(None, map(os.environ.get, names)), f"{inference}/{path}")
+        for path, names in (
+            ("llm", ("LLM_URL", "VLLM_URL")),
+            ("embeddings", ("EMBEDDINGS_URL",)),
+            ("reranker", ("RERANKER_URL",)),
+            ("whisper", ("WHISPER_URL", "STT_URL")),
+            ("tts", ("TTS_URL",)),
+        )
+    }
+
+
+def _server_settings(data: Path) -> Path:
+    return data / "nats.conf"
 
 
 def _nats_server() -> str:

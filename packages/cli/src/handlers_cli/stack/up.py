@@ -13,12 +13,26 @@ from handler_base.errors import ConfigError
 from handlers_cli.ask import SERVICE, Question, ask
 from handlers_cli.connecting import Unreachable, connected, is_running
 from handlers_cli.stack.board import Board
-from handlers_cli.stack.layout import HOST, StackOptions, check_ports, data_folder, layout
+from handlers_cli.stack.layout import (
+    HOST,
+    StackOptions,
+    can_speak,
+    check_ports,
+    data_folder,
+    layout,
+    write_server_settings,
+)
 from handlers_cli.stack.process import PartFailed, PartProcess, follow
 from handlers_cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Terminal, printable
+from handlers_cli.voice.player import plays_sound
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+_NO_VOICE = (
+    "flite is missing, so nothing can be spoken: install it with `apt install flite` on Debian and Ubuntu, `brew install "
+    "flite` on macOS, or set TTS_URL; --no-voice leaves the voice services out"
+)
 
 
 async def up(options: StackOptions, terminal: Terminal, interrupt: asyncio.Event) -> int:
@@ -34,8 +48,11 @@ async def up(options: StackOptions, terminal: Terminal, interrupt: asyncio.Event
     try:
         data = data_folder(options)
         with _alone(data):
-            check_ports(options.ports)
+            check_ports(options)
             (data / "logs").mkdir(exist_ok=True)
+            write_server_settings(data)
+            if not can_speak(options):
+                terminal.warning(_NO_VOICE)
             return await _Stack(options, data, terminal).run(interrupt)
     except ConfigError as error:
         for problem in error.problems:
@@ -184,11 +201,16 @@ class _Stack:
         url = f"nats://{HOST}:{ports.nats}"
         own = "" if ports.nats == 4222 else f" --nats-url {url}"
         by_hand = """'{"query": "What can you tell me?"}'"""
+        spoken = (
+            f'  {_command()} say{own} "Who is told about a dead letter?" -o question.wav',
+            f"  {_command()} talk{own} question.wav{'' if plays_sound() else ' -o answer.wav'}",
+        )
         for line in (
             "",
             bold("The stack is ready. From another terminal:"),
             "",
             f'  {_command()} ask{own} "Who is told about a dead letter?"',
+            *(spoken if self._options.voice else ()),
             f"  {_command()} watch{own}",
             "",
             bold("By hand, with any NATS client:"),
@@ -198,7 +220,7 @@ class _Stack:
             "",
             bold("Health and logs:"),
             "",
-            f"  http://{HOST}:{ports.chat_health}/readyz  chat-handler",
+            *(f"  http://{HOST}:{ports.probes(name)}/readyz  {name}" for name in self._options.services),
             f"  http://{HOST}:{ports.inference}/readyz  local-inference",
             f"  {self._data / 'logs'}",
             "",

@@ -1,0 +1,1 @@
+"""The voice commands: say, transcribe, talk, voices."""
