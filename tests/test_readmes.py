@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 READMES = sorted([ROOT / "README.md", *ROOT.glob("packages/*/README.md"), *ROOT.glob("services/*/README.md")])
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
-RUNS_UNTIL_STOPPED = re.compile(r"handlers watch|chat-handler chat-handler|local-inference local-inference")
+RUNS_UNTIL_STOPPED = re.compile(
+    r"handlers watch|(chat-handler|local-inference|stt-module|tts-module|voice-assistant) \1"
+)
 
 
 class Command(NamedTuple):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from handler_base.messaging.streams import STREAMS
 from handler_delivery.errors import DeliveryError
 from handler_delivery.manifests.check import Checker
 from handler_delivery.manifests.kubectl import kubectl
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GUIDE = (ROOT / "docs" / "operations.md").read_text()
+MIB = 1024 * 1024
 BLOCK = re.compile(r"^ *```sh\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 FIRST = GUIDE[: GUIDE.index("## Upgrading")]
 STEPS = [block.strip() for block in BLOCK.findall(FIRST)]
@@ -252,4 +254,25 @@ def test_the_helm_values_have_the_same_passwords_as_our_own_server() -> None:
         e["name"]: {"valueFrom": e["valueFrom"]} for e in container["env"] if e["name"].endswith("_PASSWORD")
     }
     assert values["container"]["env"] == passwords
-    assert values["config"]["merge"] == {"$include": "./accounts.conf"}
+    assert values["config"]["merge"]["$include"] == "./accounts.conf"
+
+
+def test_the_helm_values_have_the_same_limits_as_our_own_server() -> None:
+    config = yaml.safe_load((ROOT / "deploy" / "nats-helm" / "values.yaml").read_text())["config"]
+    ours = (ROOT / "deploy" / "base" / "nats" / "nats.conf").read_text()
+    (payload,) = re.findall(r"^max_payload: (\d+)MB$", ours, re.MULTILINE)
+    (memory,) = re.findall(r"^ +max_memory_store: (\d+)MB$", ours, re.MULTILINE)
+    assert config["merge"]["max_payload"] == int(payload) * MIB
+    assert config["jetstream"]["memoryStore"]["maxSize"] == f"{memory}Mi"
+
+
+def test_the_streams_in_memory_fit_into_the_server_and_the_server_into_its_container() -> None:
+    ours = (ROOT / "deploy" / "base" / "nats" / "nats.conf").read_text()
+    (memory,) = re.findall(r"^ +max_memory_store: (\d+)MB$", ours, re.MULTILINE)
+    (server,) = yaml.safe_load_all((ROOT / "deploy" / "base" / "nats" / "statefulset.yaml").read_text())
+    container = server["spec"]["template"]["spec"]["containers"][0]
+    limit = int(container["resources"]["limits"]["memory"].removesuffix("Mi"))
+    goal = next(int(e["value"].removesuffix("MiB")) for e in container["env"] if e["name"] == "GOMEMLIMIT")
+    needed = sum(stream.max_bytes for stream in STREAMS.values() if stream.memory)
+    assert needed <= int(memory) * MIB
+    assert int(memory) < goal < limit

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
     from handler_delivery.workspace import Member
 
-SERVICES = ["chat-handler", "document-ingestion", "local-inference"]
+SERVICES = [
+    "chat-handler",
+    "document-ingestion",
+    "local-inference",
+    "stt-module",
+    "tts-module",
+    "voice-assistant",
+]
 
 
 class StandIn:

@@ -16,6 +16,9 @@ FROM_OUTSIDE = {
     "Secret": {
         "registry": "pulls images",
         "nats-chat-handler": "password of a NATS user",
+        "nats-stt-module": "password of a NATS user",
+        "nats-tts-module": "password of a NATS user",
+        "nats-voice-assistant": "password of a NATS user",
         "nats-frontend": "password of a NATS user",
         "nats-client": "password of a NATS user",
         "nats-operator": "password of a NATS user",
