@@ -48,7 +48,14 @@ if TYPE_CHECKING:
 
     from .conftest import Secured
 
-MIB = 1024 * 1024
+ROUTES = ("llm", "embeddings", "reranker", "whisper", "tts")
+USES = {
+    "stt-module": {"AI_VOICE_SESSIONS", "AI_VOICE_STREAM"},
+    "tts-module": {"AI_VOICE_TTS"},
+    "voice-assistant": {
+        "AI_VOICE_REQUESTS", "AI_VOICE_SESSIONS", "AI_VOICE_STREAM", "AI_VOICE_TTS", "AI_RESPONSES",
+    },
+}  # fmt: skip
 
 
 def service(nats: Secured, user: str, **environ: str) -> Service:
@@ -196,9 +203,6 @@ async def test_the_service_is_ready_as_its_user_and_no_permission_is_missing(
     assert "violation" not in nats.log().lower()
 
 
-ROUTES = ("llm", "embeddings", "reranker", "whisper", "tts")
-
-
 @pytest.mark.parametrize("name", VOICE)
 async def test_a_service_finds_its_consumers_again_and_changes_them_and_extends_its_streams(
     nats: Secured, name: str
@@ -210,31 +214,26 @@ async def test_a_service_finds_its_consumers_again_and_changes_them_and_extends_
             for row in subjects.ALL
             if row.delivery is subjects.Delivery.DURABLE
         }
-        # Streams that lack a subject each, as an older version may have made them.
-        for stream in ("AI_VOICE_STREAM", "AI_VOICE_TTS"):
-            await js.add_stream(name=stream, subjects=[STREAMS[stream].subjects[0]], storage="memory")
+        # Streams that lack the subjects, as an operator or an older version may have made them.
+        for stream in STREAMS:
+            await js.add_stream(name=stream, subjects=[f"old.{stream}"])
         for patience in ("15", "20"):
             async with running(MADE[name](nats, ACK_WAIT=patience)):
                 waits = {
                     found.name: found.config.ack_wait
-                    for stream in sorted(set(durables.values()) & await names(js))
+                    for stream in set(durables.values())
                     for found in await js.consumers_info(stream)
                     if found.name in durables
                 }
                 assert waits
                 assert set(waits.values()) == {float(patience)}
         extended = {
-            stream: (await js.stream_info(stream)).config.subjects
-            for stream in ("AI_VOICE_STREAM", "AI_VOICE_TTS")
+            stream
+            for stream, declared in STREAMS.items()
+            if set(declared.subjects) <= set((await js.stream_info(stream)).config.subjects)
         }
-        used = {"stt-module": ["AI_VOICE_STREAM"], "tts-module": ["AI_VOICE_TTS"]}
-        for stream in used.get(name, list(extended)):
-            assert set(extended[stream]) == set(STREAMS[stream].subjects)
+        assert extended == USES[name] | {"AI_DLQ"}
     assert "violation" not in nats.log().lower()
-
-
-async def names(js: object) -> set[str]:
-    return {info.config.name for info in await js.streams_info()}  # type: ignore[attr-defined]
 
 
 async def test_stt_module_reads_a_long_session_and_what_was_written_of_it(nats: Secured) -> None:
