@@ -188,6 +188,30 @@ def test_one_command_names_another_registry_everywhere_and_all_checks_still_hold
     assert checker.problems() == []
 
 
+@pytest.mark.parametrize("volume", ["ConfigMap", "PersistentVolumeClaim"])
+def test_an_overlay_may_bring_voices_as_the_guide_says(tmp_path: Path, tool: Path, volume: str) -> None:
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    if volume == "PersistentVolumeClaim":
+        assert "`persistentVolumeClaim: { claimName: voices }`" in GUIDE
+        before, _, rest = block.partition("          configMap:\n")
+        after = rest[rest.index("      - op: add") :]
+        block = f"{before}          persistentVolumeClaim: {{ claimName: voices }}\n{after}"
+    deploy = tmp_path / "deploy"
+    shutil.copytree(ROOT / "deploy", deploy)
+    overlay = deploy / "overlays" / "spoken"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(f"namespace: ai\nresources: [../home]\n{block}")
+    rendering = render(tool, overlay)
+    speaking = rendering.find("Deployment", "tts-module")
+    assert speaking
+    assert {"name": "voices", "mountPath": "/voices", "readOnly": True} in speaking.containers[0][
+        "volumeMounts"
+    ]
+    problems = Checker(workspace=Workspace(ROOT), deploy=deploy, contracts=None, tool=tool).problems()
+    # VOICES_DIR comes with the code of tts-module.
+    assert [problem for problem in problems if "VOICES_DIR is no setting" not in problem] == []
+
+
 def test_the_last_step_asks_as_frontend_with_its_password(walk: Walk) -> None:
     (asked,) = [call for call in walk.calls if call[:2] == ["handlers", "ask"]]
     assert asked[2].startswith("Which subject")

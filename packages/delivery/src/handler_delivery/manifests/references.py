@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from handler_delivery.manifests.render import Body, Object, Rendering
 
 FROM_OUTSIDE = {
-    "ConfigMap": {"documents": "the documents to ingest"},
+    "ConfigMap": {"documents": "the documents to ingest", "voices": "custom voices, optional"},
+    "PersistentVolumeClaim": {"voices": "custom voices, optional"},
     "Secret": {
         "registry": "pulls images",
         "nats-chat-handler": "password of a NATS user",
