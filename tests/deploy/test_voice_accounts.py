@@ -35,7 +35,7 @@ from handler_messages import (
     subjects,
 )
 from handler_testkit.endpoints import HttpEndpoint
-from handler_testkit.models import inference as models
+from handler_testkit.models import inference as models, silence, vowel
 from handler_testkit.services import ServiceProcess, running
 
 from .conftest import VOICE, refused
@@ -44,10 +44,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from handler_base.messaging.context import Context
-    from handler_testkit.services import Heard
+    from handler_base.messaging.subscription import RawMessage
+    from handler_testkit.services import Client, Heard
 
     from .conftest import Secured
 
+RATE = 16_000
 ROUTES = ("llm", "embeddings", "reranker", "whisper", "tts")
 USES = {
     "stt-module": {"AI_VOICE_SESSIONS", "AI_VOICE_STREAM"},
@@ -346,6 +348,73 @@ async def test_a_conversation_goes_from_speech_to_speech(nats: Secured) -> None:
         await frontend.send("ai.voice.stream.s1", STTStreamMessage(type="end", audio=b"\0\0"))
         assert TTSAudioChunk.FromString((await audio.next()).data).audio == b"2 bytes after 0"
     assert "violation" not in nats.log().lower()
+
+
+async def test_the_services_themselves_do_all_their_work_and_no_permission_is_missing(nats: Secured) -> None:
+    async with HttpEndpoint(models()) as endpoint:
+        urls = {f"{route.upper()}_URL": f"{endpoint.url}/{route}" for route in ROUTES}
+        processes = [
+            ServiceProcess(name.replace("-", "_"), {**nats.login(name), **urls, "ENABLE_RAG": "false"})
+            for name in VOICE
+        ]
+        try:
+            await asyncio.gather(*(asyncio.to_thread(process.start) for process in processes))
+            async with nats.client("frontend") as frontend:
+                async with nats.client("operator") as operator:
+                    for name in VOICE:
+                        info = await operator.connection.request_bytes(f"$SRV.INFO.{name}", b"", timeout=5)
+                        if not json.loads(info.data)["endpoints"]:
+                            pytest.skip(f"{name} declares no handlers yet")
+                await _everything(frontend)
+                assert frontend.connection.status().last_error == ""
+            for process in processes:
+                assert "violation" not in process.log().lower()
+        finally:
+            for process in processes:
+                process.close()
+    assert "violation" not in nats.log().lower()
+
+
+async def _everything(frontend: Client) -> None:
+    """Ask each service for each of its kinds of work."""
+    # a text
+    statuses = await frontend.listen("ai.voice.tts.status.text")
+    await frontend.send("ai.voice.tts.request.text", TTSRequest(request_id="t1", text="Hello.", stream=True))
+    await statuses.until(lambda said: _last(said) == "completed")
+    voices = await frontend.connection.request_bytes("ai.voice.tts.voices.refresh", b"", timeout=5)
+    TTSVoiceRefreshResponse.FromString(voices.data)
+
+    # a message, by both ways
+    asked = VoiceRequest(request_id="v1", audio=silence(1.0), format="wav", session_id="v")
+    answer = await frontend.connection.request("voice.request", asked, VoiceResponse, timeout=20)
+    assert isinstance(answer, VoiceResponse)
+    assert answer.response
+    answers = await frontend.listen("ai.voice.response.v2")
+    asked.request_id, asked.stream = "v2", True
+    await frontend.send("ai.voice.user.ada.request", asked)
+    assert VoiceResponse.FromString((await answers.next(20)).data).response
+
+    # a conversation, interrupted while it speaks
+    audio = await frontend.listen("ai.voice.tts.audio.talk")
+    finals = await frontend.listen("ai.voice.transcription.talk")
+    start = STTStreamMessage(session_id="talk", type="start", sample_rate=RATE, user_id="ada")
+    await frontend.send("ai.voice.session.talk", start)
+    sound = vowel(1.0, RATE) + bytes(2 * RATE * 2)
+    for number, at in enumerate(range(0, len(sound), RATE // 5)):
+        chunk = STTStreamMessage(
+            type="chunk", sequence=number, audio=sound[at : at + RATE // 5], sample_rate=RATE
+        )
+        await frontend.send("ai.voice.stream.talk", chunk)
+    await finals.until(lambda said: any(STTTranscription.FromString(m.data).is_final for m in said), 20)
+    await audio.next(20)
+    await frontend.connection.publish("ai.voice.interrupt.talk", STTInterrupt(session_id="talk"))
+    end = STTStreamMessage(type="end", sequence=len(sound) // (RATE // 5) + 1)
+    await frontend.send("ai.voice.stream.talk", end)
+    await finals.until(lambda said: STTTranscription.FromString(said[-1].data).session_end, 20)
+
+
+def _last(said: list[RawMessage]) -> str:
+    return TTSStatus.FromString(said[-1].data).status if said else ""
 
 
 async def _states(heard: Heard) -> None:
