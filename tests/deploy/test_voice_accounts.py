@@ -265,6 +265,15 @@ async def test_stt_module_reads_a_long_session_and_what_was_written_of_it(nats: 
     assert "violation" not in nats.log().lower()
 
 
+@pytest.mark.parametrize("user", ["stt-module", "voice-assistant"])
+async def test_who_replays_may_say_that_it_goes_on(nats: Secured, user: str) -> None:
+    # A heartbeat names where to, in a header; what answers a message may always be sent.
+    async with nats.client(user) as one:
+        await one.connection.publish_bytes("$JS.FC.AI_VOICE_STREAM.consumer.x", b"")
+        await one.connection.flush()
+        assert one.connection.status().last_error == ""
+
+
 async def buried(nats: Secured, subject: str) -> None:
     async with asyncio.timeout(10):
         while await dead_letters(nats) != [subject]:
