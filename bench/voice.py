@@ -34,7 +34,8 @@ ASKED = {
     "tts-module": subjects.TTS_VOICES_LIST.template,
     "voice-assistant": subjects.VOICE_REQUEST.template,
 }
-"""What a service is asked at its start; one that serves no request/reply answers `$SRV.PING`."""
+"""What a service is asked at its start, by an empty message: one lists its voices, the other says that there is no audio.
+One that serves no request/reply answers `$SRV.PING`."""
 
 LOAD = "load_voice.py"
 
