@@ -60,6 +60,17 @@ def unquoted(error: BaseException) -> str:
     return str(error) if isinstance(error, HandlerError) else type(error).__name__
 
 
+def cause_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error that a task group stands for: the first of our tree, else the first; the rest followed from it."""
+    found: BaseException | None = None
+    for error in group.exceptions:
+        leaf = cause_of(error) if isinstance(error, BaseExceptionGroup) else error  # pyright: ignore[reportUnknownArgumentType]
+        if isinstance(leaf, HandlerError):
+            return leaf
+        found = found or leaf
+    return found or group
+
+
 class ConfigError(HandlerError):
     """Settings are missing or wrong.
 

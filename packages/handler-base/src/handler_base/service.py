@@ -112,6 +112,7 @@ class Service:
         handler: Callable[[Context, Any], Coroutine[Any, Any, Message | None]],
         *,
         response: Subject | None = None,
+        timeout: float = 0.0,
         follows_session: bool = False,
         failed: Callable[[Context, ErrorResponse], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
@@ -121,6 +122,7 @@ class Service:
             subject: A row of the table with delivery `REQUEST` or `DURABLE`.
             handler: Called with the context and the decoded message; returns the result.
             response: Where the result goes when the request names no place of its own.
+            timeout: Seconds for one request without a deadline of its own; 0 for REQUEST_TIMEOUT.
             follows_session: Whether the work is to follow a session: an interrupt of its speech does not stop it.
             failed: Called with the error that ends a durable request for good, where there is no `response`.
 
@@ -136,7 +138,7 @@ class Service:
             queue_group=f"{self.name}-{subject.slug}" if durable else self.name,
             metadata={"delivery": subject.delivery.value},
         )
-        route = Route(subject, handler, response, stats, follows_session, failed)
+        route = Route(subject, handler, response, stats, timeout, follows_session, failed)
         self._routes.append(route)
         self._stats.append(stats)
         if durable:
@@ -330,9 +332,11 @@ class Service:
                 )
         except TimeoutError:
             log.warning("NATS does not answer; what it has sent meanwhile is lost or delivered again")
+        reason = ShuttingDown("the service stops; send the request again")
+        self._cancellations.hand_over(reason)
         if await self._graced():
             return
-        left = self._cancellations.close(ShuttingDown("the service stops; send the request again"))
+        left = self._cancellations.close(reason)
         log.warning("%d requests are handed back", left, extra={"grace": self._settings.work.grace})
         try:
             async with asyncio.timeout(HAND_BACK_TIMEOUT):

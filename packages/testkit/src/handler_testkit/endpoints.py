@@ -150,6 +150,10 @@ class _Connection(asyncio.Protocol):
         self._writable: asyncio.Event | None = None
         self._number = 0
 
+    @property
+    def busy(self) -> bool:
+        return self._task is not None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self._endpoint.connections += 1
@@ -262,6 +266,11 @@ class HttpEndpoint:
     _waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = field(
         default_factory=list[tuple["Callable[[], bool]", "asyncio.Future[None]"]]
     )
+
+    @property
+    def busy(self) -> int:
+        """Requests whose script runs."""
+        return sum(connection.busy for connection in self.open)
 
     async def start(self, port: int = 0) -> None:
         """Listen, on a free port or on `port`."""

@@ -14,6 +14,7 @@ from handler_base.clients.llm import LLM
 from handler_base.clients.reranker import Reranker
 from handler_base.clients.text_to_speech import TextToSpeech
 from handler_base.clients.vectors import open_vector_store
+from handler_base.conversation.grounding import Grounding
 from handler_base.conversation.history import History
 from handler_base.conversation.retrieval import Retrieval
 from handler_base.http import HttpPool
@@ -34,10 +35,8 @@ def assemble(service: Service, settings: ChatSettings) -> None:
         Embeddings(http, settings.embeddings), vectors, Reranker(http, settings.reranker), settings.retrieval
     )
     sessions = KeyValue(service.connection, settings.history.as_bucket)
-    history = History(sessions, settings.history)
-    answerer = Answerer(
-        settings, llm=llm, retrieval=retrieval, history=history, tts=TextToSpeech(http, settings.tts)
-    )
+    grounding = Grounding(History(sessions, settings.history), retrieval)
+    answerer = Answerer(settings, llm=llm, grounding=grounding, tts=TextToSpeech(http, settings.tts))
     people = People(sessions, settings, llm)
 
     service.handle(subjects.CHAT_REQUEST, answerer.chat, response=subjects.CHAT_RESPONSE)

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 from chat_handler.stream import ChunkStream
 from handler_base import telemetry
 from handler_base.conversation.prompt import build_prompt
-from handler_base.errors import InvalidRequest, MessagingError, Overloaded, TooLarge, UpstreamError
+from handler_base.errors import InvalidRequest, Overloaded, TooLarge, UpstreamError
 from handler_base.messaging import wire
-from handler_messages import ChatRequest, ChatResponse, DocumentSource
+from handler_messages import ChatRequest, ChatResponse
 
 if TYPE_CHECKING:
     from chat_handler.config import ChatSettings
     from handler_base.clients.llm import LLM, ChatMessage, Completion
     from handler_base.clients.text_to_speech import TextToSpeech
-    from handler_base.conversation.history import History, Turn
-    from handler_base.conversation.retrieval import Retrieval, Retrieved
+    from handler_base.conversation.grounding import Grounding, Grounds
     from handler_base.messaging.context import Context
 
 log = logging.getLogger(__name__)
@@ -36,13 +35,10 @@ ENVELOPE_BYTES = 8192
 class Answerer:
     """Serves `ai.chat.request` and `ai.chat.user.{user_id}.message`."""
 
-    def __init__(
-        self, settings: ChatSettings, *, llm: LLM, retrieval: Retrieval, history: History, tts: TextToSpeech
-    ) -> None:
+    def __init__(self, settings: ChatSettings, *, llm: LLM, grounding: Grounding, tts: TextToSpeech) -> None:
         self._settings = settings
         self._llm = llm
-        self._retrieval = retrieval
-        self._history = history
+        self._grounding = grounding
         self._tts = tts
 
     async def chat(self, context: Context, request: ChatRequest) -> ChatResponse:
@@ -60,18 +56,17 @@ class Answerer:
             response.timings["queue_wait"] = context.queue_wait
         streaming = _chosen(request, "enable_streaming", self._settings.answer.streaming)
         async with ChunkStream(context, enabled=streaming) as stream:
-            turns, found = await self._gather(request, question, response)
+            grounds = await self._ground(context, request, question)
             prompt = build_prompt(
                 self._settings.prompt,
                 question,
                 system_prompt=request.system_prompt,
-                passages=found.passages if found else (),
-                turns=turns,
+                passages=grounds.passages,
+                turns=grounds.turns,
                 nickname=request.nickname,
                 language=request.language,
             )
-            if found:
-                _cite(response, found, prompt.used)
+            grounds.cite(response, prompt.used)
             await self._complete(context, request, response, prompt.messages, stream if streaming else None)
         await self._remember(request, question, response, min(SAVE_TIMEOUT, _left(context)))
         if _chosen(request, "enable_tts", self._settings.answer.speech):
@@ -95,38 +90,16 @@ class Answerer:
             raise InvalidRequest(f"top_k is {request.top_k}; it is a number of passages, 0 for the default")
         return question
 
-    async def _gather(
-        self, request: ChatRequest, question: str, response: ChatResponse
-    ) -> tuple[list[Turn], Retrieved | None]:
+    async def _ground(self, context: Context, request: ChatRequest, question: str) -> Grounds:
         """Load the history and find passages, side by side."""
-        rag = _chosen(request, "enable_rag", self._settings.retrieval.enable_rag)
-        personal = bool(request.user_id or request.session_id)
-        if rag and personal:
-            async with asyncio.TaskGroup() as steps:
-                turns = steps.create_task(self._recall(request, response))
-                found = steps.create_task(self._retrieve(request, question))
-            return turns.result(), found.result()
-        return (
-            await self._recall(request, response) if personal else [],
-            await self._retrieve(request, question) if rag else None,
-        )
-
-    async def _recall(self, request: ChatRequest, response: ChatResponse) -> list[Turn]:
-        started = asyncio.get_running_loop().time()
-        try:
-            return await self._history.load(request.user_id, request.session_id)
-        except MessagingError as error:
-            response.warnings.append(f"answered without the earlier conversation: {error}")
-            return []
-        finally:
-            response.timings["history"] = asyncio.get_running_loop().time() - started
-
-    async def _retrieve(self, request: ChatRequest, question: str) -> Retrieved:
-        top_k = request.top_k or (self._settings.answer.premium_top_k if request.premium else 0)
-        return await self._retrieval.retrieve(
+        return await self._grounding.find(
             question,
+            user_id=request.user_id,
+            session_id=request.session_id,
+            request_id=context.request_id,
+            rag=_chosen(request, "enable_rag", self._settings.retrieval.enable_rag),
             collection=request.collection,
-            top_k=top_k,
+            top_k=request.top_k or (self._settings.answer.premium_top_k if request.premium else 0),
             rerank=_chosen(request, "enable_reranker", self._settings.retrieval.enable_reranker),
         )
 
@@ -174,20 +147,17 @@ class Answerer:
     async def _remember(
         self, request: ChatRequest, question: str, response: ChatResponse, seconds: float
     ) -> None:
-        if not (request.user_id or request.session_id):
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await self._history.append(
-                    request.user_id,
-                    request.session_id,
-                    request_id=response.request_id,
-                    question=question,
-                    answer=response.response,
-                    interrupted=response.finish_reason == "interrupted",
-                )
-        except (MessagingError, TimeoutError) as error:
-            response.warnings.append(f"the conversation was not saved: {str(error) or 'no answer in time'}")
+        problem = await self._grounding.remember(
+            request.user_id,
+            request.session_id,
+            request_id=response.request_id,
+            question=question,
+            answer=response.response,
+            interrupted=response.finish_reason == "interrupted",
+            seconds=seconds,
+        )
+        if problem:
+            response.warnings.append(problem)
 
     async def _remember_partial(self, context: Context, request: ChatRequest, completion: Completion) -> None:
         """Keep what the person has seen of a cancelled answer; a handed-back request starts anew."""
@@ -224,17 +194,6 @@ class Answerer:
             return
         response.audio = speech.audio
         response.audio_format = speech.format
-
-
-def _cite(response: ChatResponse, found: Retrieved, used: int) -> None:
-    """Put into the response what the model was shown, and what could not be had."""
-    response.sources.extend(
-        DocumentSource(text=p.text, score=p.score, title=p.title, uri=p.uri, document_id=p.document_id)
-        for p in found.passages[:used]
-    )
-    response.warnings.extend(found.warnings)
-    for step, seconds in found.timings.items():
-        response.timings[step] = seconds
 
 
 def _chosen(request: ChatRequest, field: str, default: bool) -> bool:

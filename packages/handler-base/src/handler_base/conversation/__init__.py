@@ -1,1 +1,1 @@
-"""What a conversation needs beside the model: history, retrieval, prompt."""
+"""What a conversation needs beside the model: history, retrieval, prompt, speech."""

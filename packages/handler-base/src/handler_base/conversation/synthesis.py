@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from handler_base.config import Settings, env
-from handler_base.errors import HandlerError
+from handler_base.errors import HandlerError, cause_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable
@@ -131,7 +131,7 @@ class Synthesis:
                             break
                     slots.release()
         except BaseExceptionGroup as group:
-            raise _first(group) from group
+            raise cause_of(group) from group
         return count
 
     async def _speak(self, number: int, text: str, manner: Manner, track: _Track) -> None:
@@ -150,9 +150,3 @@ class Synthesis:
                 track.put(Sound(number, b"", speech.format, speech.sample_rate, first, last=True))
         except HandlerError as error:
             track.put(error)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the error that ended the work; the others only followed from it."""
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error  # pyright: ignore[reportUnknownArgumentType]

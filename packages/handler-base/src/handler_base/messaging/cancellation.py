@@ -111,6 +111,16 @@ class Cancellations:
             self._interrupted.popitem(last=False)
         return told
 
+    def hand_over(self, reason: Stopped) -> None:
+        """Stop following sessions, so that another replica goes on with them: they would outlast any grace time."""
+        for context in list(self._active.values()):
+            if not context.follows_session:
+                continue
+            if context.on_stop is not None:
+                context.on_stop()
+            else:
+                context.stop(reason)
+
     def close(self, reason: Stopped) -> int:
         """Stop all that runs, and whatever comes from now on.
 

@@ -48,6 +48,8 @@ class Context:
         published: Unix time in seconds when its stream took it, 0 for request/reply.
         follows_session: Whether the work is to follow the session itself: an interrupt of its speech does not stop it.
         on_interrupt: Called with such an interrupt.
+        on_stop: Called when the service is about to stop, in place of handing the session back at once; whoever sets it
+            raises `ShuttingDown` soon.
     """
 
     __slots__ = (
@@ -62,6 +64,7 @@ class Context:
         "kind",
         "last_attempt",
         "on_interrupt",
+        "on_stop",
         "published",
         "queue_wait",
         "received",
@@ -103,6 +106,7 @@ class Context:
         self.published = 0.0
         self.follows_session = False
         self.on_interrupt: Callable[[STTInterrupt], None] | None = None
+        self.on_stop: Callable[[], None] | None = None
         self._task: asyncio.Task[Any] | None = None
         self._reason: Stopped | None = None
         self._deadline = 0.0

@@ -26,6 +26,7 @@ from handler_base.errors import (
 from handler_base.messaging import wire
 from handler_base.messaging.connection import MSG_ID
 from handler_base.messaging.context import TIMEOUT_HEADER
+from handler_base.messaging.worker import encode_answer
 from handler_messages import ErrorResponse, subjects
 
 if TYPE_CHECKING:
@@ -206,13 +207,13 @@ class DeliveryProcess:
                 await route.failed(context, answer)
             return
         subject = self._worker.response_subject(route, context, delivery.raw.subject)
-        payload, headers = self._worker.encode(answer, context)
+        payload, headers = encode_answer(answer, context.kind)
         if subject:
             try:
                 await self._record(context, subject, payload, headers)
             except TooLarge as error:
                 answer = wire.error_response(error, context.request_id)
-                payload, headers = self._worker.encode(answer, context)
+                payload, headers = encode_answer(answer, context.kind)
                 await self._record(context, subject, payload, headers)
         if context.response_subject not in {"", subject}:
             headers = {**(headers or {}), MSG_ID: self._result_id(context)}

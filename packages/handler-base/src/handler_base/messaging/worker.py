@@ -19,6 +19,7 @@ from handler_base.errors import (
     HandlerError,
     InvalidRequest,
     Overloaded,
+    cause_of,
     unquoted,
 )
 from handler_base.messaging import wire
@@ -70,6 +71,7 @@ class Route:
         handler: What runs for each message.
         response: Where its result is published by default; None when it has no result.
         stats: Its counters.
+        timeout: Seconds for one request without a deadline of its own; 0 for the setting's.
         follows_session: Whether its work is to follow a session; see `Context.follows_session`.
         failed: Called with the error that ends a durable request for good, where there is no `response` for it.
     """
@@ -78,6 +80,7 @@ class Route:
     handler: Callable[[Context, Any], Coroutine[Any, Any, Message | None]]
     response: Subject | None
     stats: EndpointStats
+    timeout: float = 0.0
     follows_session: bool = False
     failed: Callable[[Context, ErrorResponse], Coroutine[Any, Any, None]] | None = None
     message: type[Message] = field(init=False)
@@ -154,7 +157,7 @@ class Worker:
         wanted = {context.response_subject, raw.reply if may_receive(raw.reply) else ""} - {""}
         if not wanted and route.response is not None:
             wanted = {self.response_subject(route, context, raw.subject)} - {""}
-        payload, headers = self.encode(answer, context)
+        payload, headers = encode_answer(answer, context.kind)
         for subject in wanted:
             await self._connection.publish_bytes(subject, payload, headers)
 
@@ -212,14 +215,14 @@ class Worker:
         Raises:
             HandlerError: As the handler, or a `Stopped` when it was stopped.
         """
-        timeout = timeout_of(context.headers, self._settings.request_timeout)
+        timeout = timeout_of(context.headers, route.timeout or self._settings.request_timeout)
         expired = DeadlineExceeded(f"not done within its {timeout:g} s")
         context.follows_session = route.follows_session
         self._cancellations.add(context)
         try:
             return await context.run(route.handler(context, request), since + timeout, expired)
         except BaseExceptionGroup as group:
-            raise _first(group) from group
+            raise cause_of(group) from group
         finally:
             self._cancellations.discard(context)
 
@@ -250,19 +253,6 @@ class Worker:
         except SubjectError:
             return ""
 
-    def encode(self, answer: Message, context: Context) -> tuple[bytes, dict[str, str] | None]:
-        """Return payload and headers of a result in the request's format."""
-        headers: dict[str, str] = {}
-        if context.kind != wire.PROTOBUF:
-            headers[wire.HEADER] = context.kind
-        if isinstance(answer, ErrorResponse):
-            headers[ERROR_TYPE] = answer.type
-            headers[SERVICE_ERROR] = answer.message[:200]
-            headers[SERVICE_ERROR_CODE] = _CODES.get(answer.type, "500")
-        if telemetry.enabled():
-            telemetry.inject(headers)
-        return wire.encode(answer, context.kind), headers or None
-
     def count(self, route: Route, seconds: float, error: BaseException | None) -> None:
         """Count one ended request in the statistics and metrics."""
         kind = "" if error is None else error.type if isinstance(error, HandlerError) else INTERNAL
@@ -279,19 +269,27 @@ class Worker:
             log.error("unexpected %s", type(error).__name__, exc_info=error, extra=_about(context))
 
 
+def encode_answer(answer: Message, kind: str) -> tuple[bytes, dict[str, str] | None]:
+    """Return payload and headers of a result.
+
+    Args:
+        answer: The result, or the `ErrorResponse` in its place.
+        kind: The content type of the request.
+    """
+    headers: dict[str, str] = {}
+    if kind != wire.PROTOBUF:
+        headers[wire.HEADER] = kind
+    if isinstance(answer, ErrorResponse):
+        headers[ERROR_TYPE] = answer.type
+        headers[SERVICE_ERROR] = answer.message[:200]
+        headers[SERVICE_ERROR_CODE] = _CODES.get(answer.type, "500")
+    if telemetry.enabled():
+        telemetry.inject(headers)
+    return wire.encode(answer, kind), headers or None
+
+
 def _about(context: Context) -> dict[str, str]:
     return {"request_id": context.request_id, "subject": context.subject}
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the error that a task group stands for: the first of our tree, else the first."""
-    found: BaseException | None = None
-    for error in group.exceptions:
-        leaf = _first(error) if isinstance(error, BaseExceptionGroup) else error  # pyright: ignore[reportUnknownArgumentType]
-        if isinstance(leaf, HandlerError):
-            return leaf
-        found = found or leaf
-    return found or group
 
 
 def _own(subject: str, request: Message) -> str:
