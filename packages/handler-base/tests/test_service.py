@@ -137,9 +137,9 @@ async def test_a_paused_server_makes_the_service_not_ready(nats: NatsServer) -> 
     service = make(nats.url)
     service.handle(subjects.CHAT_REQUEST, echo, response=subjects.CHAT_RESPONSE)
     async with running(service):
-        nats.signal(signal.SIGSTOP)
+        nats.pause()
         missing = await service.missing()
-        nats.signal(signal.SIGCONT)
+        nats.resume()
         assert any("consumption" in line for line in missing)
         await eventually_ready(service)
 
@@ -284,3 +284,43 @@ async def test_closing_without_a_server_reports_what_is_lost(stopped_nats: NatsS
     await connection.publish_bytes("a", b"x")
     with pytest.raises(MessagingError, match="lost"):
         await connection.close()
+
+
+async def test_work_in_the_background_begins_with_the_connection_and_ends_with_the_service(
+    nats: NatsServer,
+) -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+    seen: list[bool] = []
+
+    async def watch() -> None:
+        seen.append(service.connection.connected)
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def short() -> None:
+        seen.append(service.connection.connected)
+
+    service = make(nats.url)
+    service.handle(subjects.CHAT_REQUEST, echo, response=subjects.CHAT_RESPONSE)
+    service.background(watch)
+    service.background(short)
+    async with running(service), asyncio.timeout(10):
+        await began.wait()
+        assert not ended.is_set()
+        assert await service.missing() == []
+    assert ended.is_set()
+    assert seen == [True, True]
+
+
+async def test_a_bug_in_the_background_ends_the_service_rather_than_going_unseen(nats: NatsServer) -> None:
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    service = make(nats.url)
+    service.background(broken)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await service.run(asyncio.Event())
+    assert caught.group_contains(ZeroDivisionError)

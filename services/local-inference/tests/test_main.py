@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from handler_testkit.nats import free_port
+from handler_testkit.speech import needs_flite, speak, wav
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +112,20 @@ def test_help_lists_the_settings() -> None:
 def test_importing_the_app_loads_no_model_library() -> None:
     code = (
         "import sys, local_inference.app; "
-        "print([m for m in ('numpy', 'tokenizers', 'bm25s', 'xllamacpp', 'torch') if m in sys.modules])"
+        "print([m for m in ('numpy', 'tokenizers', 'bm25s', 'xllamacpp', 'torch', 'soundfile', 'pocketsphinx') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@needs_flite
+def test_hearing_needs_no_part_of_numpy_that_images_lack() -> None:
+    """Masked arrays read docstrings when they are imported."""
+    code = (
+        "import sys; from local_inference.listener import Job, Recognizer; "
+        "heard = Recognizer().hear(sys.stdin.buffer.read(), Job()); "
+        "print([m for m in ('numpy.ma', 'numpy.testing', 'wave') if m in sys.modules], heard.segments[0].text)"
+    )
+    speech = wav(speak("Please turn off the light in the kitchen."))
+    done = subprocess.run([sys.executable, "-c", code], input=speech, capture_output=True, check=True)
+    assert done.stdout.decode().startswith("[] please turn")

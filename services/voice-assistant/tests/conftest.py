@@ -106,6 +106,7 @@ class Stack:
             "MAX_ATTEMPTS": "3",
             "HTTP_RETRIES": "0",
             "SHUTDOWN_GRACE": "2",
+            "SPEECH_FIRST_MAX_CHARS": "60",
             **more,
         }
 

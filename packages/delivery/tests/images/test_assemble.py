@@ -298,6 +298,30 @@ def test_the_libraries_that_are_needed_are_carried_but_those_that_are_there(
 
 
 @needs_tools
+@pytest.mark.skipif(shutil.which("dpkg") is None, reason="dpkg is not installed")
+def test_a_program_of_debians_comes_with_its_libraries_and_what_scanners_read(
+    assemble: ModuleType, tmp_path: Path
+) -> None:
+    runtime = tmp_path / "runtime"
+    for library in assemble.libraries_of(Path(shutil.which("readelf")).resolve()):
+        if library.name.startswith(("libc.", "ld-")):
+            list(assemble.carry(library, runtime))
+    root = tmp_path / "layer"
+    assemble.program(root, "readelf", have=runtime)
+    assert (root / "usr/bin/readelf").exists()
+    libraries = {file.name.partition(".so")[0] for file in root.rglob("*.so*")}
+    assert "libz" in libraries
+    assert "libc" not in libraries
+    assert any("Package: binutils" in file.read_text() for file in (root / "var/lib/dpkg/status.d").iterdir())
+    assert {file.stat().st_mtime for file in root.rglob("*") if not file.is_symlink()} == {0}
+
+
+def test_a_program_that_is_not_there_stops_the_build(assemble: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no-such-program is not on PATH"):
+        assemble.program(tmp_path, "no-such-program")
+
+
+@needs_tools
 def test_symbols_that_only_a_debugger_reads_are_taken_out(assemble: ModuleType, tmp_path: Path) -> None:
     library = link(
         tmp_path, "fat", "static int hidden(void) { return 1; } int f(void) { return hidden(); }", "-g"

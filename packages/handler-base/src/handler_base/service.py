@@ -165,12 +165,15 @@ class Service:
 
         async def interrupt(message: RawMessage) -> None:
             try:
-                kind = wire.content_type(message.headers)
-                heard = wire.decode(STTInterrupt, message.data, kind)
-                heard.session_id = subject.parse(message.subject)["session_id"]
-            except (HandlerError, SubjectError) as error:
+                session_id = subject.parse(message.subject)["session_id"]
+            except SubjectError:
+                return  # no session has such an id
+            heard = STTInterrupt()
+            try:
+                heard = wire.decode(STTInterrupt, message.data, wire.content_type(message.headers))
+            except HandlerError as error:
                 log.warning("unreadable interrupt: %s", unquoted(error), extra={"subject": message.subject})
-                return
+            heard.session_id = session_id
             self._cancellations.interrupt(heard)
 
         self._listeners.append((subject, interrupt))

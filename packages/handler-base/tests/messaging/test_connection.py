@@ -230,3 +230,20 @@ async def test_messages_go_out_in_the_format_asked_for(nats: NatsServer, kind: s
         assert wire.decode(ChatRequest, message.data, kind).message == "hello"
         if kind == wire.JSON:
             assert json.loads(message.data)["message"] == "hello"
+
+
+async def test_the_messages_of_a_subject_are_found_one_after_the_other(nats: NatsServer) -> None:
+    async with Client(nats.url) as client:
+        connection = client.connection
+        await connection.jetstream.add_stream(name="S", subjects=["s.*"])
+        for number, name in enumerate("abab"):
+            await connection.store(f"s.{name}", b"%d" % number, msg_id=str(number), headers={"N": name})
+        found = []
+        after = 0
+        while (stored := await connection.next_stored("S", "s.b", after + 1)) is not None:
+            found.append((stored.sequence, stored.data, stored.headers["N"]))
+            after = stored.sequence
+        assert found == [(2, b"1", "b"), (4, b"3", "b")]
+        assert await connection.next_stored("S", "s.c", 1) is None
+        with pytest.raises(MessagingError, match="stream T does not answer"):
+            await connection.next_stored("T", "s.a", 1)

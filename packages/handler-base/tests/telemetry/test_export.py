@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from handler_base import telemetry
-from handler_base.errors import Cancelled, UpstreamTimeout
+from handler_base.errors import Cancelled, NotFound, UpstreamTimeout
 from handler_testkit.nats import free_port
 from handler_testkit.otlp import Collector, otlp_collector
 
@@ -154,6 +154,8 @@ def test_errors_are_marked_by_type_and_foreign_messages_stay_here(collector: Col
         raise UpstreamTimeout("no answer from llm within 30 s")
     with pytest.raises(ValueError, match="what a user wrote"), telemetry.span("foreign"):
         raise ValueError("what a user wrote")
+    with pytest.raises(NotFound), telemetry.span("refused"):
+        raise NotFound("there is no voice 'what a user wrote'")
     with telemetry.span("handled") as span:
         span.set("attempt", 2)
         span.error(UpstreamTimeout("again"))
@@ -171,6 +173,7 @@ def test_errors_are_marked_by_type_and_foreign_messages_stay_here(collector: Col
         "ValueError",
         "ValueError",
     )
+    assert collector.span("refused").status_message == "not_found"
     assert (handled.failed, handled.attributes) == (True, {"attempt": 2, "error.type": "upstream_timeout"})
     for name in ("cancelled", "task cancelled"):
         assert not collector.span(name).failed

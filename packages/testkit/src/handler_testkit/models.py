@@ -36,9 +36,9 @@ def chat(pieces: Sequence[str] = WORDS, *, interval: float = 0.0, model: str = "
         interval: Seconds between two tokens.
         model: What it calls itself.
     """
-    tokens = [_chunk(model, {"content": piece}) for piece in pieces]
-    opening = _chunk(model, {"role": "assistant", "content": ""})
-    closing = _chunk(model, {}, "stop")
+    tokens = [chunk(model, {"content": piece}) for piece in pieces]
+    opening = chunk(model, {"role": "assistant", "content": ""})
+    closing = chunk(model, {}, "stop")
 
     async def script(exchange: Exchange) -> None:
         request = exchange.request.json()
@@ -193,7 +193,8 @@ def _event(value: object) -> bytes:
     return b"data: %b\n\n" % json.dumps(value).encode()
 
 
-def _chunk(model: str, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+def chunk(model: str, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+    """Return an event of a streamed answer."""
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     return _event({"id": "c", "object": "chat.completion.chunk", "model": model, "choices": [choice]})
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import struct
 from typing import TYPE_CHECKING
 
 from handler_base.audio import PcmReader, wav, wav_header
 from handler_messages import TTSAudioChunk
+from handler_testkit.models import chunk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,10 +72,8 @@ def answers(
                 await asyncio.sleep(interval)
             if gate is not None and number == 3:
                 await gate.wait()
-            choice = {"index": 0, "delta": {"content": token}, "finish_reason": None}
-            await exchange.send(b"data: %b\n\n" % json.dumps({"model": "m1", "choices": [choice]}).encode())
-        stop = {"model": "m1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-        await exchange.send(b"data: %b\n\ndata: [DONE]\n\n" % json.dumps(stop).encode())
+            await exchange.send(chunk("m1", {"content": token}))
+        await exchange.send(chunk("m1", {}, "stop") + b"data: [DONE]\n\n")
         await exchange.end()
 
     return script

@@ -1,1 +1,1 @@
-"""An embedded stand-in for the Ray Serve endpoints: chat completions, embeddings and reranking on one port."""
+"""An embedded stand-in for the Ray Serve endpoints: chat, embeddings, reranking, hearing and speech on one port."""

@@ -26,7 +26,7 @@ def main() -> int:
     """Run the service; returns its exit code."""
     argparse.ArgumentParser(
         prog="local-inference",
-        description="Chat completions, embeddings and reranking on one port, without a GPU or a download.",
+        description="Chat completions, embeddings, reranking and speech on one port, without a GPU or a download.",
         epilog=f"settings (environment variables):\n{help_text(LocalInferenceSettings)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()

@@ -1,7 +1,7 @@
-"""The ASGI app: routes of the Ray Serve layout over one engine.
+"""The ASGI app: routes of the Ray Serve layout over the engines.
 
 The weights load in the background, so the port opens at once; `/readyz` tells when they are there, and requests that
-need them are answered with 503 until then.
+need them are answered with 503 until then. Those of speech load when somebody speaks.
 """
 
 from __future__ import annotations
@@ -19,17 +19,24 @@ from starlette.routing import Route
 
 from handler_base.errors import HandlerError
 from local_inference.chat import complete
+from local_inference.ears import Ears
 from local_inference.engine import Engine
 from local_inference.limits import InFlight
+from local_inference.speech import Speech, voices
 from local_inference.streaming import ClientGone, while_connected
+from local_inference.transcriptions import transcribe
+from local_inference.voice import Flite
 from local_inference.wire import (
     EMBEDDINGS_MODEL,
     LLM_MODEL,
     RERANKER_MODEL,
+    TTS_MODEL,
+    WHISPER_MODEL,
     ApiError,
     ChatRequest,
     EmbeddingsRequest,
     RerankRequest,
+    SpeechRequest,
     TeiRerankRequest,
     check_model,
     decode,
@@ -60,6 +67,9 @@ class LocalInference:
         self._settings = settings
         self._engine = Engine(max_tokens=settings.embeddings_max_tokens)
         self._llama = _llama(settings)
+        self._ears = Ears(settings.whisper_parallel)
+        self._flite = Flite(settings.flite_path, settings.tts_parallel)
+        self._speech = Speech(self._flite, max_chars=settings.tts_max_chars)
         self._failure = ""
         get, post = ["GET"], ["POST"]
         llm = (
@@ -78,6 +88,12 @@ class LocalInference:
                 Route("/reranker/v1/rerank", self._served(self._rerank), methods=post),
                 Route("/reranker/rerank", self._served(self._tei_rerank), methods=post),
                 Route("/reranker/v1/models", _models(RERANKER_MODEL), methods=get),
+                Route("/whisper/v1/audio/transcriptions", self._transcribed, methods=post),
+                Route("/whisper/v1/models", _models(WHISPER_MODEL), methods=get),
+                Route("/tts/v1/audio/speech", self._served(self._spoken), methods=post),
+                Route("/tts/v1/audio/voices", voices, methods=get),
+                Route("/tts/v1/models", _models(TTS_MODEL), methods=get),
+                Route("/tts/api/tts", self._coqui, methods=[*get, *post]),
                 Route("/healthz", _healthz, methods=get),
                 Route("/readyz", self._readyz, methods=get),
             ],
@@ -93,6 +109,7 @@ class LocalInference:
             yield
             loading.cancel()
         self._engine.close()
+        await self._ears.close()
 
     async def _load(self) -> None:
         try:
@@ -117,7 +134,8 @@ class LocalInference:
     async def _readyz(self, _request: Request) -> Response:
         if missing := self._missing():
             return json_response({"ready": False, "missing": missing}, status=503)
-        return json_response({"ready": True})
+        notes = {"notes": [self._flite.missing]} if self._flite.missing else {}
+        return json_response({"ready": True, **notes})
 
     def _served(
         self, answer: Callable[[bytes], Awaitable[Response]]
@@ -135,17 +153,18 @@ class LocalInference:
 
         return forward
 
-    async def _answered(self, request: Request, answer: Callable[[bytes], Awaitable[Response]]) -> Response:
+    async def _answered(
+        self, request: Request, answer: Callable[[bytes], Awaitable[Response]], max_bytes: int = 0
+    ) -> Response:
         try:
-            body = await self._body(request)
+            body = await self._body(request, max_bytes or self._settings.max_body_bytes)
             return await while_connected(request.receive, _awaited(answer(body)))
         except ApiError as error:
             return error.response()
         except ClientGone:
             return Response(status_code=_CLIENT_CLOSED)
 
-    async def _body(self, request: Request) -> bytes:
-        limit = self._settings.max_body_bytes
+    async def _body(self, request: Request, limit: int) -> bytes:
         body = bytearray()
         async for piece in request.stream():
             body += piece
@@ -154,6 +173,18 @@ class LocalInference:
                     413, f"the request body is larger than {limit} bytes", code="request_too_large"
                 )
         return bytes(body)
+
+    async def _transcribed(self, request: Request) -> Response:
+        async def transcribed(body: bytes) -> Response:
+            return await transcribe(request, body, self._ears, max_seconds=self._settings.whisper_max_seconds)
+
+        return await self._answered(request, transcribed, self._settings.whisper_max_bytes)
+
+    async def _spoken(self, body: bytes) -> Response:
+        return await self._speech.speak(decode(body, SpeechRequest))
+
+    async def _coqui(self, request: Request) -> Response:
+        return await self._answered(request, lambda body: self._speech.coqui(request, body))
 
     async def _chat(self, body: bytes) -> Response:
         return await complete(

@@ -45,3 +45,19 @@ class LocalInferenceSettings(Settings, frozen=True, kw_only=True):
     rerank_max_documents: Annotated[int, env("RERANK_MAX_DOCUMENTS", help="documents per request", ge=1)] = (
         2048
     )
+
+    whisper_max_bytes: Annotated[
+        int,
+        env(
+            "WHISPER_MAX_BYTES", help="largest request with an audio file; more is answered with 413", ge=1024
+        ),
+    ] = 25 * 1024 * 1024
+    whisper_max_seconds: Annotated[
+        float, env("WHISPER_MAX_SECONDS", help="longest audio; more is answered with 413", ge=1)
+    ] = 600.0
+    whisper_parallel: Annotated[
+        int, env("WHISPER_PARALLEL", help="files heard at the same time, a process of 170 MB each", ge=1)
+    ] = 2
+    flite_path: Annotated[str, env("FLITE_PATH", help="the program that speaks")] = "flite"
+    tts_max_chars: Annotated[int, env("TTS_MAX_CHARS", help="longest text to say", ge=1)] = 4096
+    tts_parallel: Annotated[int, env("TTS_PARALLEL", help="sentences spoken at the same time", ge=1)] = 4

@@ -1,6 +1,6 @@
 """What travels over HTTP: the requests we read and OpenAI's error object.
 
-Source: https://platform.openai.com/docs/api-reference (chat, embeddings, errors); the rerank request is the one that
+Source: https://platform.openai.com/docs/api-reference (chat, embeddings, speech, errors); the rerank request is the one that
 Jina, Cohere and vLLM share; `/rerank` with `texts` is that of text-embeddings-inference.
 """
 
@@ -14,6 +14,8 @@ from starlette.responses import Response
 LLM_MODEL = "extractive"
 EMBEDDINGS_MODEL = "all-MiniLM-L6-v2"
 RERANKER_MODEL = "bm25"
+WHISPER_MODEL = "pocketsphinx-en-us"
+TTS_MODEL = "flite"
 
 
 class ApiError(Exception):
@@ -39,7 +41,8 @@ class ApiError(Exception):
         """Return it as an HTTP response."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
-        headers = {"Retry-After": "1"} if self.status == 503 else None
+        is_passing = self.status == 503 and self.code != "engine_missing"
+        headers = {"Retry-After": "1"} if is_passing else None
         return json_response({"error": error}, status=self.status, headers=headers)
 
 
@@ -127,6 +130,18 @@ class TeiRerankRequest(msgspec.Struct):
     return_text: bool = False
 
 
+class SpeechRequest(msgspec.Struct):
+    """`POST /v1/audio/speech`; `sample_rate` is ours. `instructions` mean nothing here."""
+
+    input: str
+    model: str = ""
+    voice: str | None = ""
+    response_format: Literal["wav", "pcm", "flac", "opus", "mp3"] | None = None
+    speed: float | None = None
+    sample_rate: int | None = None
+    stream_format: Literal["audio"] | None = None
+
+
 RequestT = TypeVar("RequestT", bound=msgspec.Struct)
 
 
@@ -146,12 +161,26 @@ def decode(body: bytes, kind: type[RequestT]) -> RequestT:
         raise ApiError(400, "the request body is nested too deeply") from error
 
 
-def check_model(asked: str, ours: str) -> None:
-    """Accept our own name, `default`, and nothing at all.
+def check_model(asked: str, ours: str, *aliases: str) -> None:
+    """Accept our own name, `default`, nothing at all, and the names that clients ask for unless told otherwise.
 
     Raises:
         ApiError: 404 `model_not_found`.
     """
-    if asked not in {"", "default", ours}:
+    if asked not in {"", "default", ours, *aliases}:
         message = f"the model {asked!r} does not exist here; this endpoint serves {ours!r}"
         raise ApiError(404, message, code="model_not_found", param="model")
+
+
+def check_language(asked: str, param: str) -> None:
+    """Accept English in any spelling, and nothing at all: speech in another language would become nonsense.
+
+    Raises:
+        ApiError: 400 `unsupported_language`.
+    """
+    if asked and asked.lower().replace("_", "-").split("-")[0] not in {"en", "eng", "english"}:
+        message = (
+            f"this stand-in knows English alone, not {asked!r}: leave {param} out or send 'en', or use an endpoint "
+            "that knows more languages"
+        )
+        raise ApiError(400, message, code="unsupported_language", param=param)

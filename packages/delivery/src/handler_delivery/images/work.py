@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from handler_base.messaging.connection import decode_answer
+from handler_delivery.errors import DeliveryError
 from handler_delivery.images.container import container
 from handler_messages import (
     ChatRequest,
@@ -33,6 +34,7 @@ from handler_testkit.models import HEARD, inference, silence, vowel
 from handler_testkit.nats import free_port, nats_server
 from handler_testkit.nats_login import certificates
 from handler_testkit.services import Client
+from handler_testkit.speech import word_error_rate
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 30.0
 RATE = 16_000
+SENTENCE = "Please turn off the light in the kitchen."
 ROUTES = ("llm", "embeddings", "reranker", "whisper", "tts")
 
 
@@ -119,7 +122,7 @@ async def document_ingestion(machine: Engine, image: str, folder: Path) -> list[
 
 
 async def local_inference(machine: Engine, image: str, _: Path) -> list[str]:
-    """Ask local-inference for an answer, which takes its model of embeddings and its index."""
+    """Ask local-inference for an answer, which takes its model of embeddings and its index; speak to it."""
     port = free_port()
     with container(machine, image, environ={"PORT": str(port)}) as running:
         url = f"http://127.0.0.1:{port}"
@@ -129,6 +132,9 @@ async def local_inference(machine: Engine, image: str, _: Path) -> list[str]:
             found = await asyncio.to_thread(_post, f"{url}/embeddings/v1/embeddings", question)
             if len(found["data"][0]["embedding"]) != 384:
                 problems.append(f"it does not embed: {found}")
+            heard = await asyncio.to_thread(_said_and_heard, url)
+            if word_error_rate(SENTENCE, heard) > 0.3:
+                problems.append(f"it says {SENTENCE!r} and hears {heard!r}")
         return problems + await asyncio.to_thread(_ends_well, running)
 
 
@@ -223,9 +229,26 @@ def _added(report: str) -> object:
 
 
 def _post(url: str, body: object) -> Any:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+    return json.loads(_answer(url, json.dumps(body).encode(), "application/json"))
+
+
+def _answer(url: str, body: bytes, kind: str) -> bytes:
+    request = urllib.request.Request(url, body, {"content-type": kind})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read()
+    except urllib.error.HTTPError as error:
+        raise DeliveryError(f"{url} answers {error.code}: {error.read().decode(errors='replace')}") from error
+
+
+def _said_and_heard(url: str) -> str:
+    """Return what a service understands of a sentence that it says itself."""
+    speech = {"input": SENTENCE, "voice": "slt", "response_format": "wav"}
+    spoken = _answer(f"{url}/tts/v1/audio/speech", json.dumps(speech).encode(), "application/json")
+    part = b'--cut\r\nContent-Disposition: form-data; name="file"; filename="speech.wav"\r\n\r\n'
+    form = part + spoken + b"\r\n--cut--\r\n"
+    kind = "multipart/form-data; boundary=cut"
+    return json.loads(_answer(f"{url}/whisper/v1/audio/transcriptions", form, kind))["text"]
 
 
 def _readable(folder: Path) -> Path:

@@ -32,6 +32,9 @@ VOICES_PATH = "/v1/audio/voices"
 
 PATHS = {"openai": "/v1/audio/speech", "coqui": "/api/tts"}
 
+HEAD_BYTES = 12
+"""How much of an answer is seen before it is decided what it is."""
+
 FORMATS = {
     "audio/wav": "wav",
     "audio/x-wav": "wav",
@@ -139,7 +142,7 @@ class SpeechStream:
         self._channels = 1
         self._started = False
         self._length = 0
-        self._odd = b""
+        self._odd: bytes = b""
         self.format = asked
         self.sample_rate = 0
 
@@ -189,6 +192,11 @@ class SpeechStream:
 
     def _take(self, data: bytes) -> bytes:
         if not self._started:
+            data = self._odd + data
+            if len(data) < HEAD_BYTES:
+                self._odd = data
+                return b""
+            self._odd = b""
             self._start(data)
         if self._reader is not None:
             try:
@@ -209,7 +217,9 @@ class SpeechStream:
         self._started = True
         kind, _, parameters = self._response.headers.get("content-type", "").partition(";")
         told = FORMATS.get(kind.strip().lower(), self.format)
-        found = sniff(data) or told
+        found = sniff(data)
+        if not found or (found == "mp3" and told == "pcm"):  # samples may look like a frame of MPEG audio
+            found = told
         if found == "wav":
             self._reader = PcmReader()
             self.format = "pcm"

@@ -20,6 +20,8 @@ REMEMBERED = 4096
 REMEMBER_SECONDS = 600.0
 """How long they are kept."""
 
+BELIEVED_SECONDS = 1.0
+"""How old an interrupt may say that it is; clocks that differ by more than that are not believed."""
 
 INTERRUPTED = "somebody began to speak"
 """Why speech was cancelled that was interrupted."""
@@ -105,7 +107,10 @@ class Cancellations:
             elif context.on_interrupt is not None:
                 context.on_interrupt(interrupt)
                 told += 1
-        self._interrupted[session_id] = self._wall_clock()
+        # What was asked for between the interrupt and now is not meant by it.
+        now = self._wall_clock()
+        age = now - interrupt.timestamp
+        self._interrupted[session_id] = interrupt.timestamp if 0 < age <= BELIEVED_SECONDS else now
         self._interrupted.move_to_end(session_id)
         while len(self._interrupted) > REMEMBERED:
             self._interrupted.popitem(last=False)

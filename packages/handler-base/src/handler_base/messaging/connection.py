@@ -120,10 +120,21 @@ class Connection(Link):
         Raises:
             MessagingError: If the stream does not answer.
         """
+        return await self._stored(stream, {"last_by_subj": subject})
+
+    async def next_stored(self, stream: str, subject: str, sequence: int) -> StoredMessage | None:
+        """Return the oldest message on a subject from number `sequence` of the stream on; None without one.
+
+        Raises:
+            MessagingError: If the stream does not answer.
+        """
+        return await self._stored(stream, {"seq": sequence, "next_by_subj": subject})
+
+    async def _stored(self, stream: str, wanted: Mapping[str, str | int]) -> StoredMessage | None:
         try:
             reply = await self.request_bytes(
                 f"$JS.API.STREAM.MSG.GET.{stream}",
-                msgspec.json.encode({"last_by_subj": subject}),
+                msgspec.json.encode(wanted),
                 timeout=JETSTREAM_TIMEOUT,
             )
             found = msgspec.json.decode(reply.data, type=_Found)

@@ -46,6 +46,7 @@ class Context:
         received: When it came in, in the loop's time.
         queue_wait: Seconds it waited in its stream before this delivery.
         published: Unix time in seconds when its stream took it, 0 for request/reply.
+        sequence: Its number in its stream, 0 for request/reply.
         follows_session: Whether the work is to follow the session itself: an interrupt of its speech does not stop it.
         on_interrupt: Called with such an interrupt.
         on_stop: Called when the service is about to stop, in place of handing the session back at once; whoever sets it
@@ -70,6 +71,7 @@ class Context:
         "received",
         "request_id",
         "response_subject",
+        "sequence",
         "session_id",
         "subject",
         "user_id",
@@ -104,6 +106,7 @@ class Context:
         self.received = received
         self.queue_wait = queue_wait
         self.published = 0.0
+        self.sequence = 0
         self.follows_session = False
         self.on_interrupt: Callable[[STTInterrupt], None] | None = None
         self.on_stop: Callable[[], None] | None = None
@@ -134,6 +137,24 @@ class Context:
             headers = headers or {}
             telemetry.inject(headers)
         await self._connection.publish(subject, message, kind=self.kind, headers=headers)
+
+    async def store(self, subject: str, message: Message, *, msg_id: str) -> bool:
+        """Publish something that its stream must have before the work goes on; see `Connection.store`.
+
+        Returns:
+            False if the stream had a message with this `msg_id` already.
+
+        Raises:
+            TooLarge, MessagingError: If it was not stored.
+        """
+        headers: dict[str, str] = {} if self.kind == wire.PROTOBUF else {wire.HEADER: self.kind}
+        telemetry.inject(headers)
+        payload = wire.encode(message, self.kind)
+        return await self._connection.store(subject, payload, msg_id=msg_id, headers=headers)
+
+    def conclude(self) -> None:
+        """Say that the end of the result goes out now: from here on it is too late to stop the work."""
+        self._task = None
 
     def will_retry(self, error: BaseException) -> bool:
         """Whether the request is delivered again after `error`, so that it is not the end for its caller."""

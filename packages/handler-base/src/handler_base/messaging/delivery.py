@@ -136,6 +136,7 @@ class DeliveryProcess:
         context.last_attempt = meta.attempt >= self._settings.max_attempts
         context.queue_wait = max(0.0, self._wall_clock() - meta.published)
         context.published = meta.published
+        context.sequence = meta.sequence
         if telemetry.enabled():
             telemetry.record("handler.queue.wait", context.queue_wait, subject=self._route.subject.template)
         error: BaseException | None = None

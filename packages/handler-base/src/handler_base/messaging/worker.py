@@ -176,17 +176,16 @@ class Worker:
             RequestError: If it cannot be served; the message says why.
         """
         context.request_id = fallback_id or uuid.uuid4().hex
-        context.kind = wire.content_type(raw.headers)
         fields = route.message.DESCRIPTOR.fields_by_name
         try:
             ids = route.subject.parse(raw.subject) if route.subject.names else {}
             context.session_id = ids.get("session_id", "")
-            request = wire.decode(route.message, raw.data, context.kind)
+            context.kind = wire.content_type(raw.headers)
+            request = _decoded(route, raw.data, context.kind)
             if given := str(getattr(request, "request_id", "")):
                 context.request_id = check_token(given, "request_id")
             elif "request_id" in fields:
                 request.request_id = context.request_id  # pyright: ignore[reportAttributeAccessIssue]
-            context.session_id = str(getattr(request, "session_id", "")) or context.session_id
             for name, value in ids.items():
                 if name not in fields:
                     continue
@@ -196,6 +195,7 @@ class Worker:
                         f"{name} {claimed[:64]!r} in the message contradicts {value!r} in the subject"
                     )
                 setattr(request, name, value)
+            context.session_id = str(getattr(request, "session_id", "")) or context.session_id
             context.user_id = str(getattr(request, "user_id", ""))
             if wanted := str(getattr(request, "response_subject", "")):
                 context.response_subject = _own(check_response_subject(wanted), request)
@@ -290,6 +290,13 @@ def encode_answer(answer: Message, kind: str) -> tuple[bytes, dict[str, str] | N
 
 def _about(context: Context) -> dict[str, str]:
     return {"request_id": context.request_id, "subject": context.subject}
+
+
+def _decoded(route: Route, data: bytes, kind: str) -> Message:
+    """Read a request; where the subject carries nothing, nothing is right in every content type."""
+    if not data and not route.subject.messages:
+        return route.message()
+    return wire.decode(route.message, data, kind)
 
 
 def _own(subject: str, request: Message) -> str:

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from handler_base.errors import Cancelled, HandlerError
+from handler_base.errors import Cancelled, HandlerError, unquoted
 from handler_base.telemetry import Span, Value, _export
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class LiveSpan(Span):
     def error(self, error: BaseException) -> None:
         """Mark the span as failed.
 
-        Only messages of our own tree are kept: those of other errors may quote what a user wrote.
+        Only messages of our own tree are kept, and of it none of a refusal: the others may quote what a user wrote.
         """
         if isinstance(error, asyncio.CancelledError):
             self._span.set_attribute("error.type", Cancelled.type)
@@ -256,7 +256,7 @@ class LiveSpan(Span):
         self._span.set_attribute("error.type", name)
         # A cancel is what the caller wanted.
         if not isinstance(error, Cancelled):
-            self._span.set_status(trace.StatusCode.ERROR, error.message if ours else name)
+            self._span.set_status(trace.StatusCode.ERROR, unquoted(error) if ours else name)
 
 
 def _overlay(environ: Mapping[str, str] | None) -> dict[str, str | None]:
