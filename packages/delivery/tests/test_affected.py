@@ -94,7 +94,7 @@ def test_an_update_of_a_dependency_touches_who_needs_it(checkout: Checkout) -> N
     lock_another(checkout, "pypdf")
     assert changed(checkout) == ["document-ingestion"]
     lock_another(checkout, "webrtcvad-wheels")
-    assert changed(checkout) == ["stt-module"]
+    assert changed(checkout) == ["local-inference", "stt-module"]
     lock_another(checkout, "sqlite-vec")
     assert changed(checkout) == ["chat-handler", "document-ingestion", "voice-assistant"]
     lock_another(checkout, "nats-py")
