@@ -1,4 +1,4 @@
-"""What `run.py` and `budgets.py` share: the machine, the processes, and one round of measurements.
+"""What `run.py`, `budgets.py` and `voice.py` share: the machine, the processes, and one round of measurements.
 
 All programs run against the same nats-server and the same scripted endpoint, one at a time, in turn, each round in a
 fresh process; the figure of a run is the median over its rounds, of a start the fastest: other work on the machine only
@@ -32,6 +32,8 @@ PROGRAMS = {
     "`faststream run`": ("peer", ("-m", "faststream", "run", "peer_faststream:app")),
 }
 HANDLER, PEER, RELAY, PEER_COMMAND = PROGRAMS
+VOICE = ("stt-module", "tts-module", "voice-assistant")
+PROGRAMS |= {service: (service, ("-m", service.replace("-", "_"))) for service in VOICE}
 VERSIONS = {"handler": ("nats-py", "protobuf", "msgspec", "uvloop"), "peer": ("faststream", "httpx")}
 
 STARTS = ("subscribed_ms", "answered_ms")
@@ -64,10 +66,12 @@ class Bench:
     nats: NatsServer
     llm_url: str
     environ: dict[str, str] = field(default_factory=dict)
+    starts: dict[str, dict[str, object]] = field(default_factory=dict)
+    """Program → the job of the load that waits for its start, where it is another than that of `load.py`."""
 
     def launch(self, program: str) -> tuple[subprocess.Popen[bytes], dict[str, float]]:
         """Start a program and return it with the times until it was subscribed and until it answered."""
-        load = self.load({"mode": "start"})
+        load = self.load(self.starts.get(program, {"mode": "start"}))
         assert load.stdout
         assert load.stdin
         assert load.stdout.readline() == b"polling\n"
@@ -93,8 +97,9 @@ class Bench:
 
     def load(self, job: dict[str, object]) -> subprocess.Popen[bytes]:
         job = {"nats": self.nats.url, **job}
+        script = str(job.pop("script", "load.py"))
         return subprocess.Popen(
-            [sys.executable, str(HERE / "load.py"), json.dumps(job)],
+            [sys.executable, str(HERE / script), json.dumps(job)],
             env=self.environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -138,8 +143,9 @@ class Bench:
 def add(figures: Figures, more: Figures) -> None:
     """Put the rounds of another run to those of this one."""
     for program, found in more.items():
+        mine = figures.setdefault(program, {})
         for name, values in found.items():
-            figures[program].setdefault(name, []).extend(values)
+            mine.setdefault(name, []).extend(values)
 
 
 @dataclass(frozen=True)
@@ -205,14 +211,11 @@ def load_average() -> float:
 
 def measure(plan: Plan) -> Figures:
     """Run the plan; tells on standard error where it is."""
-    figures: Figures = {program: {} for program in PROGRAMS}
+    figures: Figures = {program: {} for program in (HANDLER, PEER, RELAY, PEER_COMMAND)}
 
     def note(program: str, found: dict[str, float]) -> None:
         for name, value in found.items():
             figures[program].setdefault(name, []).append(value)
-
-    def tell(text: str) -> None:
-        print(f"\r{text:<60}", end="", file=sys.stderr, flush=True)
 
     with bench() as running:
         for number in range(1, plan.rounds + 1):
@@ -224,8 +227,12 @@ def measure(plan: Plan) -> Figures:
                 for program in (HANDLER, PEER, PEER_COMMAND):
                     note(program, start_only(running, program))
     tell("")
-    print("\r", end="", file=sys.stderr)
     return figures
+
+
+def tell(text: str) -> None:
+    """Say on standard error where the run is; nothing clears the line."""
+    print(f"\r{text:<60}" if text else f"\r{'':<60}\r", end="", file=sys.stderr, flush=True)
 
 
 def start_only(running: Bench, program: str) -> dict[str, float]:
@@ -243,7 +250,9 @@ def bench() -> Generator[Bench]:
     (ROOT / ".cache" / "bench.log").write_bytes(b"")
     port = free_port()
     # Byte code is part of what we compare, and nothing of the caller's settings is.
-    ours = ("OTEL_", "NATS_", "LLM_", "VLLM_", "LOG_", "PYTHON")
+    ours = (
+        "OTEL_", "NATS_", "LLM_", "VLLM_", "LOG_", "PYTHON", "EMBEDDINGS_", "RERANKER_", "WHISPER_", "STT_", "TTS_",
+    )  # fmt: skip
     environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     with nats_server() as nats:
         environ |= {

@@ -11,7 +11,7 @@ import pytest
 
 from handler_testkit.endpoints import HttpEndpoint, answering, routed
 from handler_testkit.nats import NatsServer, free_port
-from handler_testkit.services import Client, ServiceProcess
+from handler_testkit.services import Client, ServiceProcess, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NATS = ROOT / "deploy" / "base" / "nats"
-USERS = ("chat-handler", "frontend", "client", "operator", "system")
+VOICE = ("stt-module", "tts-module", "voice-assistant")
+USERS = ("chat-handler", *VOICE, "frontend", "client", "operator", "system")
 
 
 def password(user: str) -> str:
@@ -140,3 +141,11 @@ def chat_process(chat_environ: dict[str, str]) -> Iterator[ServiceProcess]:
     process = ServiceProcess("chat_handler", chat_environ)
     yield process
     process.close()
+
+
+async def refused(client: Client, attempt: str) -> str:
+    """Wait for the server's word about what a client just tried, and return it."""
+    status = client.connection.status
+    await until(lambda: "permissions violation" in status().last_error)
+    assert attempt.lower() in status().last_error.lower()
+    return status().last_error

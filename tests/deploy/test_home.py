@@ -18,7 +18,7 @@ from handler_delivery.workspace import Workspace
 from handler_testkit.nats import free_port
 from handler_testkit.services import ServiceProcess
 
-from .conftest import ROOT, password
+from .conftest import ROOT, VOICE, password
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +42,6 @@ def told(home: Rendering, nats: Secured, tmp_path: Path) -> Callable[[str, str],
     """Return what an object's container is told, with the addresses and folders of this machine."""
     services = {member.name: member for member in Workspace(ROOT).members.values()}
     inference = free_port()
-    (tmp_path / "password").write_text(password("chat-handler"))
     documents = tmp_path / "documents"
     # As the kubelet mounts a ConfigMap: files are links through a link to a folder whose name starts with dots.
     (documents / "..2026_01_02").mkdir(parents=True)
@@ -54,7 +53,6 @@ def told(home: Rendering, nats: Secured, tmp_path: Path) -> Callable[[str, str],
         "nats://nats:4222": nats.url,
         "http://local-inference:8000": f"http://127.0.0.1:{inference}",
         "0.0.0.0": "127.0.0.1",
-        "/run/secrets/nats/password": str(tmp_path / "password"),
         "/data/": f"{tmp_path}/",
         "/documents": str(documents),
     }
@@ -65,7 +63,10 @@ def told(home: Rendering, nats: Secured, tmp_path: Path) -> Callable[[str, str],
         environment = Environments(home, services).of(item.containers[0])
         assert environment
         values = dict(environment.values)
-        for value, mine in here.items():
+        (tmp_path / f"password-{name}").write_text(password(name))
+        for value, mine in (
+            here | {"/run/secrets/nats/password": str(tmp_path / f"password-{name}")}
+        ).items():
             values = {key: one.replace(value, mine) for key, one in values.items()}
         if name == "local-inference":
             assert values["PORT"] == "8000"
@@ -124,6 +125,20 @@ def test_home_ingests_its_documents_and_answers_whoever_may_ask(
         assert "violation" not in chat.log()
     finally:
         chat.close()
+
+
+@pytest.mark.parametrize("name", VOICE)
+def test_a_voice_service_is_ready_with_what_it_is_told_at_home(
+    nats: Secured, told: Callable[[str, str], dict[str, str]], inference: ServiceProcess, name: str
+) -> None:
+    del inference
+    process = ServiceProcess(name.replace("-", "_"), told("Deployment", name))
+    try:
+        process.start()
+        assert "violation" not in process.log()
+    finally:
+        process.close()
+    assert "violation" not in nats.log().lower()
 
 
 def test_the_settings_of_every_service_are_found() -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from handler_base.messaging.settings import WorkSettings
+from handler_base.config import load
 from handler_base.messaging.streams import STREAMS
+from handler_delivery.manifests.environment import settings_class
 from handler_messages import (
     CancelRequest,
     ChatRequest,
@@ -26,26 +27,20 @@ from handler_messages import (
     subjects,
 )
 from handler_testkit.endpoints import answering, stalling
-from handler_testkit.services import until
 
-from .conftest import NATS, ROOT
+from .conftest import NATS, ROOT, VOICE, refused
 
 if TYPE_CHECKING:
-    from handler_testkit.services import Client, ServiceProcess
+    from handler_testkit.services import ServiceProcess
 
     from .conftest import Inference, Secured
 
 
+KEDA = ROOT / "deploy" / "components" / "keda"
+
+
 async def started(process: ServiceProcess) -> None:
     await asyncio.to_thread(process.start)
-
-
-async def refused(client: Client, attempt: str) -> str:
-    """Wait for the server's word about what a client just tried, and return it."""
-    status = client.connection.status
-    await until(lambda: "permissions violation" in status().last_error)
-    assert attempt.lower() in status().last_error.lower()
-    return status().last_error
 
 
 async def test_chat_handler_does_all_its_work_as_its_user_and_no_permission_is_missing(
@@ -323,8 +318,7 @@ async def test_keda_sees_the_backlog_of_every_trigger_under_the_account_and_name
 ) -> None:
     del inference
     await started(chat_process)
-    text = (ROOT / "deploy" / "components" / "keda" / "chat-handler.yaml").read_text()
-    scaled = next(item for item in yaml.safe_load_all(text) if item["kind"] == "ScaledObject")
+    (scaled,) = yaml.safe_load_all((KEDA / "chat-handler.yaml").read_text())
     durable = {s.wildcard for s in subjects.ALL if s.delivery is subjects.Delivery.DURABLE}
     found = set()
     for trigger in scaled["spec"]["triggers"]:
@@ -338,20 +332,27 @@ async def test_keda_sees_the_backlog_of_every_trigger_under_the_account_and_name
         (consumer,) = [c for c in stream["consumer_detail"] if c["name"] == data["consumer"]]
         assert consumer["num_pending"] + consumer["num_ack_pending"] == 0
         found.add(consumer["config"]["filter_subject"])
-        assert int(data["lagThreshold"]) == WorkSettings().durable_in_flight
     assert found <= durable
     assert "ai.chat.user.*.message" in found
+
+
+@pytest.mark.parametrize("name", ["chat-handler", *VOICE])
+def test_a_replica_works_on_as_much_at_once_as_keda_takes_for_its_share(name: str) -> None:
+    (scaled,) = yaml.safe_load_all((KEDA / f"{name}.yaml").read_text())
+    work = load(settings_class(name.replace("-", "_")), {}).work  # type: ignore[attr-defined]
+    for trigger in scaled["spec"]["triggers"]:
+        assert int(trigger["metadata"]["lagThreshold"]) <= work.durable_in_flight
 
 
 def test_the_accounts_name_only_subjects_and_streams_of_the_contract() -> None:
     text = (NATS / "accounts.conf").read_text()
     names = re.findall(r'^\s+"([^"]+)"$|"([^"]+)"[,\]]', text, re.MULTILINE)
     patterns = [one or other for one, other in names]
-    assert len(patterns) > 60
-    rows = {s.wildcard for s in subjects.ALL} | {"ai.chat.response.>"}
+    assert len(patterns) > 200
+    rows = {s.wildcard for s in subjects.ALL} | {"ai.chat.response.>", "ai.voice.response.>"}
     for pattern in patterns:
         subject = pattern.split(" ")[0]
-        if subject.startswith("ai."):
+        if subject.startswith(("ai.", "voice.")):
             known = subject in rows or (subjects.find(subject) is not None and "*" not in subject)
             assert known, f"{subject} is no subject of the contract"
         elif subject.startswith(("$JS.API.STREAM.", "$JS.API.DIRECT.", "$JS.API.CONSUMER.", "$JS.ACK.")):

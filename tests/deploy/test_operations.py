@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from handler_base.messaging.streams import STREAMS
 from handler_delivery.errors import DeliveryError
 from handler_delivery.manifests.check import Checker
 from handler_delivery.manifests.kubectl import kubectl
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GUIDE = (ROOT / "docs" / "operations.md").read_text()
+MIB = 1024 * 1024
 BLOCK = re.compile(r"^ *```sh\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 FIRST = GUIDE[: GUIDE.index("## Upgrading")]
 STEPS = [block.strip() for block in BLOCK.findall(FIRST)]
@@ -186,6 +188,30 @@ def test_one_command_names_another_registry_everywhere_and_all_checks_still_hold
     assert checker.problems() == []
 
 
+@pytest.mark.parametrize("volume", ["ConfigMap", "PersistentVolumeClaim"])
+def test_an_overlay_may_bring_voices_as_the_guide_says(tmp_path: Path, tool: Path, volume: str) -> None:
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    if volume == "PersistentVolumeClaim":
+        assert "`persistentVolumeClaim: { claimName: voices }`" in GUIDE
+        before, _, rest = block.partition("          configMap:\n")
+        after = rest[rest.index("      - op: add") :]
+        block = f"{before}          persistentVolumeClaim: {{ claimName: voices }}\n{after}"
+    deploy = tmp_path / "deploy"
+    shutil.copytree(ROOT / "deploy", deploy)
+    overlay = deploy / "overlays" / "spoken"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(f"namespace: ai\nresources: [../home]\n{block}")
+    rendering = render(tool, overlay)
+    speaking = rendering.find("Deployment", "tts-module")
+    assert speaking
+    assert {"name": "voices", "mountPath": "/voices", "readOnly": True} in speaking.containers[0][
+        "volumeMounts"
+    ]
+    problems = Checker(workspace=Workspace(ROOT), deploy=deploy, contracts=None, tool=tool).problems()
+    # VOICES_DIR comes with the code of tts-module.
+    assert [problem for problem in problems if "VOICES_DIR is no setting" not in problem] == []
+
+
 def test_the_last_step_asks_as_frontend_with_its_password(walk: Walk) -> None:
     (asked,) = [call for call in walk.calls if call[:2] == ["handlers", "ask"]]
     assert asked[2].startswith("Which subject")
@@ -252,4 +278,25 @@ def test_the_helm_values_have_the_same_passwords_as_our_own_server() -> None:
         e["name"]: {"valueFrom": e["valueFrom"]} for e in container["env"] if e["name"].endswith("_PASSWORD")
     }
     assert values["container"]["env"] == passwords
-    assert values["config"]["merge"] == {"$include": "./accounts.conf"}
+    assert values["config"]["merge"]["$include"] == "./accounts.conf"
+
+
+def test_the_helm_values_have_the_same_limits_as_our_own_server() -> None:
+    config = yaml.safe_load((ROOT / "deploy" / "nats-helm" / "values.yaml").read_text())["config"]
+    ours = (ROOT / "deploy" / "base" / "nats" / "nats.conf").read_text()
+    (payload,) = re.findall(r"^max_payload: (\d+)MB$", ours, re.MULTILINE)
+    (memory,) = re.findall(r"^ +max_memory_store: (\d+)MB$", ours, re.MULTILINE)
+    assert config["merge"]["max_payload"] == int(payload) * MIB
+    assert config["jetstream"]["memoryStore"]["maxSize"] == f"{memory}Mi"
+
+
+def test_the_streams_in_memory_fit_into_the_server_and_the_server_into_its_container() -> None:
+    ours = (ROOT / "deploy" / "base" / "nats" / "nats.conf").read_text()
+    (memory,) = re.findall(r"^ +max_memory_store: (\d+)MB$", ours, re.MULTILINE)
+    (server,) = yaml.safe_load_all((ROOT / "deploy" / "base" / "nats" / "statefulset.yaml").read_text())
+    container = server["spec"]["template"]["spec"]["containers"][0]
+    limit = int(container["resources"]["limits"]["memory"].removesuffix("Mi"))
+    goal = next(int(e["value"].removesuffix("MiB")) for e in container["env"] if e["name"] == "GOMEMLIMIT")
+    needed = sum(stream.max_bytes for stream in STREAMS.values() if stream.memory)
+    assert needed <= int(memory) * MIB
+    assert int(memory) < goal < limit

@@ -30,7 +30,14 @@ OF_CI = (
     "NEEDS",
     "BASE",
 )
-WITH_IMAGE = ("chat-handler", "document-ingestion", "local-inference")
+WITH_IMAGE = (
+    "chat-handler",
+    "document-ingestion",
+    "local-inference",
+    "stt-module",
+    "tts-module",
+    "voice-assistant",
+)
 KEPT = shutil.ignore_patterns("tests", "__pycache__", "*.pyc", "node_modules")
 
 

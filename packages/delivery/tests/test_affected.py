@@ -11,12 +11,14 @@ import pytest
 from handler_delivery.__main__ import main
 from handler_delivery.affected import EVERYTHING, affected
 
+from .conftest import WITH_IMAGE
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Checkout
 
-ALL = ["chat-handler", "document-ingestion", "local-inference"]
+ALL = list(WITH_IMAGE)
 
 
 def since(checkout: Checkout, base: str) -> list[str]:
@@ -91,8 +93,10 @@ def test_an_update_of_a_developer_tool_touches_none(checkout: Checkout) -> None:
 def test_an_update_of_a_dependency_touches_who_needs_it(checkout: Checkout) -> None:
     lock_another(checkout, "pypdf")
     assert changed(checkout) == ["document-ingestion"]
-    lock_another(checkout, "opentelemetry-sdk")
-    assert changed(checkout) == ["chat-handler"]
+    lock_another(checkout, "webrtcvad-wheels")
+    assert changed(checkout) == ["local-inference", "stt-module"]
+    lock_another(checkout, "sqlite-vec")
+    assert changed(checkout) == ["chat-handler", "document-ingestion", "voice-assistant"]
     lock_another(checkout, "nats-py")
     assert changed(checkout) == ALL
 
@@ -154,7 +158,7 @@ def test_each_service_is_compared_with_a_commit_of_its_own(checkout: Checkout) -
     first = checkout.git("rev-parse", "HEAD")
     checkout.append("packages/handler-base/src/handler_base/errors.py")
     second = checkout.commit()
-    bases = {"chat-handler": second, "document-ingestion": first}
+    bases = dict.fromkeys(ALL, second) | {"document-ingestion": first, "local-inference": ""}
     found = affected(checkout.workspace, checkout.repository, bases)
     assert list(found) == ["document-ingestion", "local-inference"]
     assert (

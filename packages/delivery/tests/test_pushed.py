@@ -15,6 +15,8 @@ from handler_delivery.pushed import Registry, newest
 from handler_delivery.tags import main_tag
 from handler_testkit.endpoints import HttpEndpoint, answering, routed
 
+from .conftest import WITH_IMAGE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -126,7 +128,7 @@ async def test_what_an_earlier_run_failed_to_push_is_built_with_the_next_push(
     before = checkout.commit("A change whose run failed")
     checkout.write("docs/ci.md", "repaired")
     checkout.commit("A repair that touches no image")
-    images = {name: [pushed] for name in ("chat-handler", "document-ingestion", "local-inference")}
+    images = {name: [pushed] for name in WITH_IMAGE}
     await plan_main(images, before, tmp_path, monkeypatch)
     assert outputs.read_text().startswith('services=["chat-handler"]\n')
 
@@ -137,7 +139,8 @@ async def test_a_service_without_an_image_in_the_registry_is_built(
     pushed = main_tag(checkout.repository)
     before = checkout.git("rev-parse", "HEAD")
     checkout.commit()
-    await plan_main({"chat-handler": [pushed], "local-inference": [pushed]}, before, tmp_path, monkeypatch)
+    images = {name: [pushed] for name in WITH_IMAGE if name != "document-ingestion"}
+    await plan_main(images, before, tmp_path, monkeypatch)
     assert outputs.read_text().startswith('services=["document-ingestion"]\n')
 
 

@@ -16,6 +16,8 @@ from handler_delivery.tags import main_tag
 from handler_delivery.wheels import uv
 from handler_testkit.endpoints import HttpEndpoint, answering
 
+from .conftest import WITH_IMAGE
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -73,7 +75,7 @@ def test_a_release_moves_every_member_and_the_lock_file_and_pushes_one_commit_wi
         "released": "true",
         "version": "0.2.0",
         "commit": in_origin(origin, "rev-parse", "main"),
-        "services": json.dumps(["chat-handler", "document-ingestion", "local-inference"]),
+        "services": json.dumps(WITH_IMAGE),
         "tags": f"0.2.0 {main_tag(checkout.repository)}",
         "registry": "git.example.com/ada",
         "host": "git.example.com",

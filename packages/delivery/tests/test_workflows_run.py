@@ -20,6 +20,8 @@ import pytest
 from handler_delivery.tags import main_tag
 from handler_testkit.endpoints import HttpEndpoint, answering
 
+from .conftest import WITH_IMAGE
+
 if TYPE_CHECKING:
     from conftest import Checkout
 
@@ -201,7 +203,7 @@ async def test_a_pull_request_builds_and_pushes_nothing(runner: Runner, checkout
     status, log = await runner.run("ci.yaml", "pull_request", payload, IMAGES_TOGETHER="true")
     assert status == 0, log
     (call,) = runner.calls("images")
-    assert call.startswith("services=chat-handler document-ingestion local-inference tags=")
+    assert call.startswith(f"services={' '.join(WITH_IMAGE)} tags=")
     assert runner.calls("push") == []
 
 
@@ -259,8 +261,7 @@ async def test_a_release_builds_all_images_and_the_wheels_under_its_version(
     checkout.git("fetch", "--quiet", str(runner.origin))
     tags = f"0.2.0 {main_tag(checkout.repository, released)}"
     assert runner.calls("push") == [
-        f"services={service} tags={tags} registry=git.example.com/ada"
-        for service in ("chat-handler", "document-ingestion", "local-inference")
+        f"services={service} tags={tags} registry=git.example.com/ada" for service in WITH_IMAGE
     ]
     assert len(runner.calls("wheels")) == len(runner.calls("publish")) == 1
     assert told == ["ada/handlers: Release passed on main"]

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
     from handler_delivery.workspace import Member
 
-SERVICES = ["chat-handler", "document-ingestion", "local-inference"]
+SERVICES = [
+    "chat-handler",
+    "document-ingestion",
+    "local-inference",
+    "stt-module",
+    "tts-module",
+    "voice-assistant",
+]
 
 
 class StandIn:
@@ -62,7 +69,7 @@ def test_every_service_is_built_and_checked_without_a_shell_and_with_one(
     ]
     said = capsys.readouterr().out
     assert "chat-handler: 1.5 MB, 0.0 MB compressed, sha256:" in said
-    assert said.count("every check passed") == 6
+    assert said.count("every check passed") == 2 * len(SERVICES)
 
 
 def test_one_problem_makes_it_fail_and_all_are_told(

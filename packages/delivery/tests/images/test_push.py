@@ -26,7 +26,14 @@ pytestmark = pytest.mark.skipif(
     reason=f"one of {', '.join(NEEDED)} is not installed; `make image-tools` installs them",
 )
 
-SERVICES = ("chat-handler", "document-ingestion", "local-inference")
+SERVICES = (
+    "chat-handler",
+    "document-ingestion",
+    "local-inference",
+    "stt-module",
+    "tts-module",
+    "voice-assistant",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Scripts that speak the contracts of the inference endpoints: chat, embeddings, rerank, speech.
+"""Scripts that speak the contracts of the inference endpoints: chat, embeddings, rerank, speech, transcriptions.
 
 `inference()` puts them under the routes of Ray Serve. `python -m handler_testkit.models` serves that from a process
 of its own, so that a benchmark measures the client alone.
@@ -11,7 +11,10 @@ import asyncio
 import hashlib
 import io
 import json
+import math
+import sys
 import wave
+from array import array
 from typing import TYPE_CHECKING, Any
 
 from handler_testkit.endpoints import Exchange, HttpEndpoint, routed
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from handler_testkit.endpoints import Script
 
 WORDS = ("The ", "answer ", "is ", "forty", "-two", ".")
+HEARD = "What is the answer?"
 
 
 def chat(pieces: Sequence[str] = WORDS, *, interval: float = 0.0, model: str = "scripted") -> Script:
@@ -124,6 +128,43 @@ def silence(seconds: float, rate: int = 16000) -> bytes:
     return file.getvalue()
 
 
+def transcription(text: str = HEARD) -> Script:
+    """Return a model that hears `text` in whatever it is sent."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.json({"text": text, "language": "en"})
+
+    return script
+
+
+def vowel(seconds: float, rate: int = 16000, pitch: float = 120.0) -> bytes:
+    """Return raw PCM16LE, mono, that voice activity detection takes for speech: an "ah" that is sung.
+
+    The pitch and its harmonics, those near 700 and 1200 Hz stronger, as a mouth makes them.
+    """
+    harmonics = [
+        (
+            2 * math.pi * pitch * number / rate,
+            (1 + 2 * _near(pitch * number, 700) + 1.5 * _near(pitch * number, 1200)) / number,
+        )
+        for number in range(1, min(25, int(rate / 2 / pitch)))
+    ]
+    samples = array(
+        "h",
+        (
+            int(2000 * sum(weight * math.sin(step * at) for step, weight in harmonics))
+            for at in range(int(seconds * rate))
+        ),
+    )
+    if sys.byteorder == "big":
+        samples.byteswap()
+    return samples.tobytes()
+
+
+def _near(frequency: float, formant: float) -> float:
+    return math.exp(-(((frequency - formant) / 300) ** 2))
+
+
 def models(*names: str) -> Script:
     """Return the list of models that `/v1/models` gives."""
 
@@ -134,7 +175,7 @@ def models(*names: str) -> Script:
 
 
 def inference(pieces: Sequence[str] = WORDS, *, interval: float = 0.0, dimension: int = 8) -> Script:
-    """Return all models under the routes of Ray Serve: `/llm`, `/embeddings`, `/reranker`, `/tts`."""
+    """Return all models under the routes of Ray Serve: `/llm`, `/embeddings`, `/reranker`, `/whisper`, `/tts`."""
     return routed(
         {
             "/llm/v1/chat/completions": chat(pieces, interval=interval),
@@ -142,6 +183,7 @@ def inference(pieces: Sequence[str] = WORDS, *, interval: float = 0.0, dimension
             "/embeddings/v1/embeddings": embeddings(dimension),
             "/embeddings/v1/models": models("scripted"),
             "/reranker/v1/rerank": rerank(),
+            "/whisper/v1/audio/transcriptions": transcription(),
             "/tts/v1/audio/speech": speech(),
         }
     )

@@ -14,11 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from handler_base.messaging.connection import decode_answer
 from handler_delivery.errors import DeliveryError
 from handler_delivery.images.container import container
-from handler_messages import ChatRequest, ChatResponse
+from handler_messages import (
+    ChatRequest,
+    ChatResponse,
+    STTStreamMessage,
+    STTTranscription,
+    TTSFullResponse,
+    TTSRequest,
+    TTSVoiceListResponse,
+    VoiceRequest,
+    VoiceResponse,
+    subjects,
+)
 from handler_testkit.endpoints import HttpEndpoint, stalling
-from handler_testkit.models import inference
+from handler_testkit.models import HEARD, inference, silence, vowel
 from handler_testkit.nats import free_port, nats_server
 from handler_testkit.nats_login import certificates
 from handler_testkit.services import Client
@@ -35,6 +47,7 @@ if TYPE_CHECKING:
     """Asks a service that is ready; returns what was wrong with its answer."""
 
 READY_SECONDS = 30.0
+RATE = 16_000
 SENTENCE = "Please turn off the light in the kitchen."
 ROUTES = ("llm", "embeddings", "reranker", "whisper", "tts")
 
@@ -125,11 +138,82 @@ async def local_inference(machine: Engine, image: str, _: Path) -> list[str]:
         return problems + await asyncio.to_thread(_ends_well, running)
 
 
+async def stt_module(machine: Engine, image: str, folder: Path) -> list[str]:
+    """Speak into a session, and read what stt-module wrote down."""
+
+    async def ask(client: Client) -> list[str]:
+        if not await _serves(client, "stt-module"):
+            return []
+        heard = await client.listen(subjects.VOICE_TRANSCRIPTION.build(session_id="image"))
+        start = STTStreamMessage(session_id="image", type="start", sample_rate=RATE)
+        await client.send(subjects.VOICE_SESSION.build(session_id="image"), start)
+        sound = vowel(1.0, RATE) + bytes(2 * RATE * 2)
+        step = RATE // 10 * 2
+        chunks = [sound[at : at + step] for at in range(0, len(sound), step)]
+        stream = subjects.VOICE_STREAM.build(session_id="image")
+        for number, audio in enumerate(chunks):
+            said = STTStreamMessage(
+                session_id="image", type="chunk", sequence=number, audio=audio, sample_rate=RATE
+            )
+            await client.send(stream, said)
+        await client.send(stream, STTStreamMessage(session_id="image", type="end", sequence=len(chunks)))
+        while not (written := STTTranscription.FromString((await heard.next(20)).data)).is_final:
+            pass
+        return [] if written.text == HEARD else [f"it does not write down what is said: {written}"]
+
+    return await handler(machine, image, folder, ask)
+
+
+async def tts_module(machine: Engine, image: str, folder: Path) -> list[str]:
+    """Let tts-module speak, and ask for its voices."""
+
+    async def ask(client: Client) -> list[str]:
+        if not await _serves(client, "tts-module"):
+            return []
+        listed = decode_answer(
+            await client.connection.request_bytes(subjects.TTS_VOICES_LIST.template, b"", timeout=20),
+            TTSVoiceListResponse,
+        )
+        problems = [] if isinstance(listed, TTSVoiceListResponse) else [f"it lists no voices: {listed}"]
+        heard = await client.listen(subjects.TTS_AUDIO.build(session_id="image"))
+        request = TTSRequest(request_id="image", session_id="image", text="Are you there?")
+        await client.send(subjects.TTS_REQUEST.build(session_id="image"), request)
+        spoken = TTSFullResponse.FromString((await heard.next(20)).data)
+        return problems if spoken.audio else [*problems, f"it does not speak: {spoken}"]
+
+    return await handler(machine, image, folder, ask)
+
+
+async def voice_assistant(machine: Engine, image: str, folder: Path) -> list[str]:
+    """Say something to voice-assistant, and hear its answer."""
+
+    async def ask(client: Client) -> list[str]:
+        if not await _serves(client, "voice-assistant"):
+            return []
+        request = VoiceRequest(request_id="image", audio=silence(1.0, RATE), format="wav", enable_rag=False)
+        answer = await client.connection.request(
+            subjects.VOICE_REQUEST.template, request, VoiceResponse, timeout=20
+        )
+        said = isinstance(answer, VoiceResponse) and answer.response and answer.audio
+        return [] if said else [f"it does not answer: {answer}"]
+
+    return await handler(machine, image, folder, ask)
+
+
 SCENARIOS: dict[str, Callable[[Engine, str, Path], Coroutine[Any, Any, list[str]]]] = {
     "chat-handler": chat_handler,
     "document-ingestion": document_ingestion,
     "local-inference": local_inference,
+    "stt-module": stt_module,
+    "tts-module": tts_module,
+    "voice-assistant": voice_assistant,
 }
+
+
+async def _serves(client: Client, name: str) -> bool:
+    """Whether a service has handlers: the first version of a new one is ready and does no more."""
+    info = await client.connection.request_bytes(f"$SRV.INFO.{name}", b"", timeout=20)
+    return bool(json.loads(info.data)["endpoints"])
 
 
 class _Report(msgspec.Struct):

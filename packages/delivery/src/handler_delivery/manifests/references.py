@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from handler_delivery.manifests.render import Body, Object, Rendering
 
 FROM_OUTSIDE = {
-    "ConfigMap": {"documents": "the documents to ingest"},
+    "ConfigMap": {"documents": "the documents to ingest", "voices": "custom voices, optional"},
+    "PersistentVolumeClaim": {"voices": "custom voices, optional"},
     "Secret": {
         "registry": "pulls images",
         "nats-chat-handler": "password of a NATS user",
+        "nats-stt-module": "password of a NATS user",
+        "nats-tts-module": "password of a NATS user",
+        "nats-voice-assistant": "password of a NATS user",
         "nats-frontend": "password of a NATS user",
         "nats-client": "password of a NATS user",
         "nats-operator": "password of a NATS user",
