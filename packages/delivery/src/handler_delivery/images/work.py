@@ -142,8 +142,6 @@ async def stt_module(machine: Engine, image: str, folder: Path) -> list[str]:
     """Speak into a session, and read what stt-module wrote down."""
 
     async def ask(client: Client) -> list[str]:
-        if not await _serves(client, "stt-module"):
-            return []
         heard = await client.listen(subjects.VOICE_TRANSCRIPTION.build(session_id="image"))
         start = STTStreamMessage(session_id="image", type="start", sample_rate=RATE)
         await client.send(subjects.VOICE_SESSION.build(session_id="image"), start)
@@ -168,8 +166,6 @@ async def tts_module(machine: Engine, image: str, folder: Path) -> list[str]:
     """Let tts-module speak, and ask for its voices."""
 
     async def ask(client: Client) -> list[str]:
-        if not await _serves(client, "tts-module"):
-            return []
         listed = decode_answer(
             await client.connection.request_bytes(subjects.TTS_VOICES_LIST.template, b"", timeout=20),
             TTSVoiceListResponse,
@@ -188,8 +184,6 @@ async def voice_assistant(machine: Engine, image: str, folder: Path) -> list[str
     """Say something to voice-assistant, and hear its answer."""
 
     async def ask(client: Client) -> list[str]:
-        if not await _serves(client, "voice-assistant"):
-            return []
         request = VoiceRequest(request_id="image", audio=silence(1.0, RATE), format="wav", enable_rag=False)
         answer = await client.connection.request(
             subjects.VOICE_REQUEST.template, request, VoiceResponse, timeout=20
@@ -208,12 +202,6 @@ SCENARIOS: dict[str, Callable[[Engine, str, Path], Coroutine[Any, Any, list[str]
     "tts-module": tts_module,
     "voice-assistant": voice_assistant,
 }
-
-
-async def _serves(client: Client, name: str) -> bool:
-    """Whether a service has handlers: the first version of a new one is ready and does no more."""
-    info = await client.connection.request_bytes(f"$SRV.INFO.{name}", b"", timeout=20)
-    return bool(json.loads(info.data)["endpoints"])
 
 
 class _Report(msgspec.Struct):
