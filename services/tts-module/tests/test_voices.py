@@ -59,11 +59,11 @@ async def test_the_endpoints_voices_are_listed_and_others_refused(stack: Stack) 
     stack.routes[ENDPOINTS_LIST] = answering(listing)
     async with stack.tts_module():
         answer = await listed(stack)
-        assert [(v.name, v.language, v.custom) for v in answer.voices] == [
-            ("Heart", "en-US", False),
-            ("nova", "", False),
+        assert [(v.name, v.language, v.description, v.custom) for v in answer.voices] == [
+            ("af_heart", "en-US", "Heart", False),
+            ("nova", "", "", False),
         ]
-        assert answer.default_voice == "Heart"
+        assert answer.default_voice == "af_heart"
         session = await stack.session()
         await session.spoken("r1", "Hello.", speaker="HEART")
         await session.spoken("r2", "Hello.", speaker="AF_heart")
@@ -73,7 +73,7 @@ async def test_the_endpoints_voices_are_listed_and_others_refused(stack: Stack) 
         await session.say("r5", "Hello.", speaker="ghost")
         status = await session.ended("r5")
     assert (status.status, status.error.type) == ("error", "not_found")
-    assert status.message == "there is no voice 'ghost'; known are Heart, nova"
+    assert status.message == "there is no voice 'ghost'; known are af_heart, nova"
 
 
 async def test_the_settings_voices_go_before_the_endpoints(stack: Stack) -> None:

@@ -247,3 +247,32 @@ async def test_the_messages_of_a_subject_are_found_one_after_the_other(nats: Nat
         assert await connection.next_stored("S", "s.c", 1) is None
         with pytest.raises(MessagingError, match="stream T does not answer"):
             await connection.next_stored("T", "s.a", 1)
+
+
+async def test_a_cancellation_that_comes_together_with_the_answer_is_not_lost(nats: NatsServer) -> None:
+    async with Client(nats.url) as client, Client(nats.url) as other:
+        connection = client.connection
+        asking: asyncio.Task[object] | None = None
+
+        async def answer(message: RawMessage) -> None:
+            await connection.publish_bytes(message.reply, b"here")
+
+        await connection.subscribe("question", answer)
+        await other.connection.flush()
+
+        async def ask() -> None:
+            await connection.request_bytes("question", b"", timeout=5)
+
+        for _ in range(20):
+            asking = asyncio.create_task(ask())
+            # Its future gets the answer, and in the same round of the loop the task is told to stop.
+            while not (waited_for := [t for t in _futures(connection) if not t.done()]):
+                await asyncio.sleep(0)
+            waited_for[0].add_done_callback(lambda _, task=asking: task.cancel())
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+
+
+def _futures(connection: Connection) -> list[asyncio.Future[object]]:
+    """Return what requests wait for inside nats-py."""
+    return list(connection._client._resp_map.values())

@@ -220,11 +220,15 @@ class Voices:
             return
         self._unlisted = ""
         self._asked, self._listed = True, bool(listed)
-        self._built_in = [Voice(voice.name or voice.id, voice.id, voice.language) for voice in listed or ()]
+        self._built_in = [
+            Voice(voice.id, voice.id, voice.language, voice.name if voice.name != voice.id else "")
+            for voice in listed or ()
+        ]
 
     def _index(self) -> None:
         """A custom voice takes the place of a built-in one with its name."""
         self._by_name = {voice.name.casefold(): voice for voice in (*self._built_in, *self._custom)}
         self._all = list(self._by_name.values())
         for voice in self._built_in:
-            self._by_name.setdefault(voice.speaker.casefold(), voice)
+            if voice.description:  # what the endpoint calls it for people
+                self._by_name.setdefault(voice.description.casefold(), voice)

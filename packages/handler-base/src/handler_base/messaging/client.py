@@ -208,6 +208,18 @@ class Client(nats_client.Client):
             self._pongs[0] = asyncio.get_running_loop().create_future()
         await super()._process_pong()
 
+    async def request(self, *args: Any, **named: Any) -> Any:
+        """Send a request; nats-py's `asyncio.wait_for` swallows a cancellation that comes together with the answer.
+
+        Before Python 3.12: https://github.com/python/cpython/issues/86296.
+        """
+        task = asyncio.current_task()
+        before = task.cancelling() if task is not None else 0
+        answer = await super().request(*args, **named)
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
+        return answer
+
     # -- receiving ---------------------------------------------------------------------------------------------
 
     @classmethod
