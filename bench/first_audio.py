@@ -8,12 +8,15 @@ of its speech.
 
 import asyncio
 import contextlib
+import json
 import statistics
 import tempfile
 import time
 import uuid
 from collections.abc import AsyncGenerator
 from typing import NamedTuple
+
+from measure import HERE, Row
 
 from handler_base.audio import wav
 from handler_base.clients.embeddings import Embeddings, EmbeddingsSettings
@@ -29,6 +32,7 @@ from handler_testkit.services import Client, service_process
 from handler_testkit.voice import answers, speaks, transcribes
 
 ROUNDS = 2
+MOST = 0.4
 TRANSCRIPTION, FIRST_TOKEN, TOKENS_PER_SECOND, REAL_TIME = 0.25, 0.3, 20, 0.3
 SECONDS_PER_LETTER = 1 / 15
 RATE = 16_000
@@ -143,9 +147,31 @@ def measure(rounds: int = ROUNDS) -> Results:
     return asyncio.run(run(rounds))
 
 
-def share(found: dict[str, list[float]]) -> float:
-    """The handler's time divided by that of the sequence."""
-    return statistics.median(found["handler"]) / statistics.median(found["sequence"])
+def rows(results: Results) -> list[Row]:
+    """The budget: at most two fifths of the sequence."""
+    checked: list[Row] = []
+    for case, found in results.items():
+        ours, theirs = (statistics.median(found[name]) for name in ("handler", "sequence"))
+        measured = f"{ours / theirs:.2f} × ({ours:.2f} against {theirs:.2f} s)"
+        checked.append(Row(f"first audio, {case}", f"≤ {MOST} × in sequence", measured, ours / theirs / MOST))
+    return checked
+
+
+def add(results: Results, more: Results) -> None:
+    """Put the rounds of another run to those of this one."""
+    for case, found in more.items():
+        for name, seconds in found.items():
+            results[case][name] += seconds
+
+
+def keep(results: Results, known: dict[str, object]) -> None:
+    """Write a run to `results/`."""
+    rounded = {
+        case: {name: [round(value, 3) for value in seconds] for name, seconds in found.items()}
+        for case, found in results.items()
+    }
+    file = HERE / "results" / "first_audio.json"
+    file.write_text(json.dumps({"facts": known, "rounds": rounded}, indent=1) + "\n")
 
 
 def table(results: Results) -> str:

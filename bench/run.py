@@ -2,6 +2,7 @@
 
 import time
 
+import first_audio
 from measure import (
     HANDLER,
     PEER,
@@ -73,7 +74,11 @@ def main() -> None:
     save("bench", figures, known)
     text = table(figures, PLAN, known)
     write_readme(text, "results")
+    spoken = first_audio.measure()
+    first_audio.keep(spoken, known)
+    write_readme(first_audio.table(spoken), "first audio")
     print(text)
+    print(first_audio.table(spoken))
     print(f"\n{time.monotonic() - started:.0f} s; written to bench/results/bench.json and bench/README.md")
 
 
