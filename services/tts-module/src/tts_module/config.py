@@ -6,7 +6,7 @@ from typing import Annotated
 
 from handler_base.clients.text_to_speech import TTSSettings
 from handler_base.config import Settings, env
-from handler_base.conversation.speech import SpeechSettings
+from handler_base.conversation.pieces import SpeechSettings
 from handler_base.conversation.synthesis import SynthesisSettings
 from handler_base.http import HttpSettings
 from handler_base.messaging.settings import WorkSettings

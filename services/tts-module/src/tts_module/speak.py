@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from handler_base.audio import sniff
-from handler_base.conversation.speech import cut
 from handler_base.conversation.synthesis import Manner
 from handler_base.errors import InvalidRequest, TooLarge
 from tts_module.audio import AudioStream, WholeAudio
@@ -110,6 +109,9 @@ class Speaker:
         voice = None if request.speaker_wav else self._voices.find(request.speaker)
         speaker = request.speaker.strip() if voice is None else voice.speaker
         language = request.language or (voice.language if voice is not None else "")
+        # Imported with the first text: start-up is a budget.
+        from handler_base.conversation.speech import cut
+
         # Captions are what is spoken as well: the source of a piece may hold what is not, code for instance.
         pieces = [piece.text for piece in cut(request.text, self._settings.speech, language=language)]
         if format_ in ONE_FILE and pieces:

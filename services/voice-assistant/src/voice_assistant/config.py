@@ -12,9 +12,9 @@ from handler_base.clients.text_to_speech import TTSSettings
 from handler_base.clients.vectors import VectorSettings
 from handler_base.config import Settings, env
 from handler_base.conversation.history import HistorySettings
+from handler_base.conversation.pieces import SpeechSettings
 from handler_base.conversation.prompt import PromptSettings
 from handler_base.conversation.retrieval import RetrievalSettings
-from handler_base.conversation.speech import SpeechSettings
 from handler_base.conversation.synthesis import SynthesisSettings
 from handler_base.http import HttpSettings
 from handler_base.messaging.settings import WorkSettings

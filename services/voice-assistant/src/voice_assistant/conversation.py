@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from handler_base.conversation.grounding import Grounding
-    from handler_base.conversation.speech import Piece
+    from handler_base.conversation.pieces import Piece
     from handler_base.conversation.synthesis import Sound
     from voice_assistant.config import ConversationSettings
     from voice_assistant.responder import Question, Responder, Sink

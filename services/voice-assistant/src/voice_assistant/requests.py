@@ -17,7 +17,7 @@ from voice_assistant.timing import Timer
 if TYPE_CHECKING:
     from handler_base.clients.speech_to_text import SpeechToText
     from handler_base.conversation.grounding import Grounding
-    from handler_base.conversation.speech import Piece
+    from handler_base.conversation.pieces import Piece
     from handler_base.conversation.synthesis import Sound
     from handler_base.messaging.context import Context
     from handler_messages import VoiceRequest

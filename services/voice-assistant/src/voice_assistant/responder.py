@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from handler_base import telemetry
 from handler_base.conversation.prompt import build_prompt
-from handler_base.conversation.speech import SpeechCutter
 from handler_base.conversation.synthesis import Manner, Synthesis
 from handler_base.errors import Overloaded, UpstreamError, cause_of
 
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
     from handler_base.clients.llm import LLM, ChatMessage, Completion
     from handler_base.clients.text_to_speech import TextToSpeech
     from handler_base.conversation.grounding import Grounding
-    from handler_base.conversation.speech import Piece
+    from handler_base.conversation.pieces import Piece
+    from handler_base.conversation.speech import SpeechCutter
     from handler_base.conversation.synthesis import Sound
     from handler_messages import VoiceResponse
     from voice_assistant.config import VoiceSettings
@@ -94,10 +94,16 @@ class Responder:
             HandlerError: If it cannot be spoken.
         """
         pieces = _Pieces(timer)
-        cutter = SpeechCutter(self._settings.speech, language=question.language)
+        cutter = self._cutter(question)
         pieces.add([*cutter.feed(text), *cutter.close()])
         pieces.end()
         await self._synthesise(question, pieces, timer, sink)
+
+    def _cutter(self, question: Question) -> SpeechCutter:
+        # Imported with the first answer: start-up is a budget.
+        from handler_base.conversation.speech import SpeechCutter
+
+        return SpeechCutter(self._settings.speech, language=question.language)
 
     async def _prompt(self, question: Question, response: VoiceResponse) -> list[ChatMessage]:
         settings = self._settings
@@ -130,7 +136,7 @@ class Responder:
     ) -> None:
         """Let the model answer, and cut its answer into pieces that can be spoken."""
         options = self._settings.talk
-        cutter = SpeechCutter(self._settings.speech, language=question.language)
+        cutter = self._cutter(question)
         started = asyncio.get_running_loop().time()
         completion = self._llm.stream(
             messages,

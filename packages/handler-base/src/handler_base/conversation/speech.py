@@ -8,9 +8,8 @@ melody. Markdown, code, emoji and thoughts are not read aloud.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING
 
-from handler_base.config import Settings, env
 from handler_base.conversation._abbreviations import stop_after
 from handler_base.conversation._characters import (
     CLAUSE_MARKS,
@@ -24,37 +23,14 @@ from handler_base.conversation._characters import (
 )
 from handler_base.conversation._phrase import Phrase, ended, speakable
 from handler_base.conversation._plain import Plain
+from handler_base.conversation.pieces import Piece, SpeechSettings
 
 if TYPE_CHECKING:
     from handler_base.conversation._abbreviations import Stop
 
 
-class SpeechSettings(Settings, frozen=True, kw_only=True):
-    """How long pieces are, in characters; a Chinese, Japanese or Korean one counts as three."""
-
-    first_chars: Annotated[
-        int, env("SPEECH_FIRST_CHARS", help="fewest characters of a first piece that is no sentence", ge=1)
-    ] = 12
-    first_max_chars: Annotated[
-        int, env("SPEECH_FIRST_MAX_CHARS", help="where the first piece is cut without punctuation", ge=10)
-    ] = 25
-    max_chars: Annotated[int, env("SPEECH_MAX_CHARS", help="most characters of a piece", ge=20)] = 240
-
-
 _JOINED = ENDS | CLAUSE_MARKS - DASHES
 _DEFAULTS = SpeechSettings()
-
-
-class Piece(NamedTuple):
-    """A part of an answer.
-
-    Attributes:
-        text: What is spoken: plain text with at least one letter or digit.
-        source: The part of the answer it stands for, as the model wrote it.
-    """
-
-    text: str
-    source: str
 
 
 class SpeechCutter:

@@ -56,8 +56,11 @@ def import_nats_and_messages() -> None:
 def _dataclass(cls: type | None = None, /, **options: Any) -> Any:
     """Make a dataclass whose `__repr__` and `__eq__` are shared, not written and compiled for each class.
 
-    nats-py has fifty, of which a service compares and prints none.
+    nats-py has fifty, of which a service compares and prints none. Where docstrings are left out, as in the images,
+    `dataclasses` would make one up of the signature, which takes as long as a method.
     """
+    if cls is not None and cls.__doc__ is None:
+        cls.__doc__ = cls.__name__
     if cls is None or options:
         return _written(cls, **options)
     made: Any = _written(cls, repr=False, eq=False)
