@@ -15,6 +15,8 @@ import wave
 
 import pytest
 
+from handler_base import audio
+
 RATE = 16_000
 """Samples a second of what `speak` returns."""
 
@@ -80,13 +82,7 @@ def wav(pcm: bytes, rate: int = RATE, channels: int = 1) -> bytes:
         rate: Samples a second and channel.
         channels: How many there are.
     """
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setnchannels(channels)
-        writer.setsampwidth(2)
-        writer.setframerate(rate)
-        writer.writeframes(pcm)
-    return file.getvalue()
+    return audio.wav(pcm, rate, channels)
 
 
 def word_error_rate(reference: str, hypothesis: str) -> float:

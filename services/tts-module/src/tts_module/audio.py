@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Protocol
 
 from handler_base import telemetry
 from handler_base.audio import BYTES, duration, wav, wav_header
+from handler_base.conversation.audio_chunks import ChunkWriter
 from handler_base.errors import UpstreamProtocol
 from handler_base.messaging import wire
 from handler_messages import TTSAudioChunk, TTSFullResponse, subjects
@@ -65,17 +65,20 @@ class AudioStream:
         settings: SpeakSettings,
     ) -> None:
         self.seconds = 0.0
-        self.chunks = 0
         self._context = context
         self._subject = subjects.TTS_AUDIO.build(session_id=context.session_id)
         self._captions = captions
         self._asked = format
         self._settings = settings
+        self._writer = ChunkWriter(
+            TTSAudioChunk(
+                session_id=context.session_id, request_id=context.request_id, attempt=context.attempt
+            )
+        )
         self._format = ""
         self._rate = 0
         self._buffer = bytearray()
         self._caption = ""
-        self._samples = 0
 
     async def take(self, sound: Sound) -> None:
         """Take one more sound; publishes what is enough for a chunk.
@@ -132,29 +135,26 @@ class AudioStream:
         audio = bytes(self._buffer[:size])
         del self._buffer[:size]
         samples = len(audio) // BYTES if pcm else 0
-        chunk = TTSAudioChunk(
-            session_id=self._context.session_id,
-            request_id=self._context.request_id,
-            chunk_index=self.chunks,
-            audio=wav_header(self._rate) + audio if pcm and self._wav and not self.chunks else audio,
-            format="wav" if self._wav and pcm else self._format or self._asked,
+        as_wav, first = self._wav and pcm, not self.chunks
+        chunk = self._writer.chunk(
+            wav_header(self._rate) + audio if as_wav and first else audio,
+            samples,
+            form="wav" if as_wav else self._format or self._asked,
             sample_rate=self._rate,
-            is_last=last,
-            total_chunks=self.chunks + 1 if last else 0,
-            timestamp=time.time(),
-            attempt=self._context.attempt,
-            sample_offset=self._samples,
-            samples=samples,
             text=self._caption,
+            last=last,
         )
         await self._context.publish(self._subject, chunk, named=True)
-        if not self.chunks:
+        if first:
             went_out(self._context)
         self._caption = ""
-        self.chunks += 1
-        self._samples += samples
         if self._rate:
-            self.seconds = self._samples / self._rate
+            self.seconds = self._writer.samples / self._rate
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks went out."""
+        return self._writer.count
 
     @property
     def _wav(self) -> bool:

@@ -30,25 +30,25 @@ def room(max_payload: int, *, as_text: bool) -> int:
 
 
 class ChunkWriter:
-    """Numbers the chunks of one request.
+    """Numbers the chunks of one request, and counts their samples.
 
     Args:
         template: What every chunk says: session, request, attempt, generation.
-        limit: Most audio in one chunk, in bytes; see `room`.
+        limit: Most audio in one chunk of `write`, in bytes; see `room`.
 
     Attributes:
         count: How many chunks there are so far.
         samples: How many samples they hold; 0 for compressed formats.
     """
 
-    def __init__(self, template: TTSAudioChunk, limit: int) -> None:
+    def __init__(self, template: TTSAudioChunk, limit: int = CHUNK_BYTES) -> None:
         self._template = template
         self._limit = limit
         self.count = 0
         self.samples = 0
 
     def write(self, audio: bytes, *, form: str, sample_rate: int, text: str = "") -> Iterator[TTSAudioChunk]:
-        """Yield audio as chunks.
+        """Yield audio as chunks within the limit.
 
         Args:
             audio: Whole samples of 16 bit mono PCM, or bytes of a compressed format.
@@ -58,28 +58,46 @@ class ChunkWriter:
         """
         for start in range(0, len(audio), self._limit):
             part = audio[start : start + self._limit]
-            chunk = self._next(form, sample_rate)
-            chunk.audio = part
-            chunk.text = text if start == 0 else ""
-            if form == "pcm":
-                chunk.samples = len(part) // BYTES
-                self.samples += chunk.samples
-            yield chunk
+            samples = len(part) // BYTES if form == "pcm" else 0
+            yield self.chunk(part, samples, form=form, sample_rate=sample_rate, text="" if start else text)
 
-    def last(self, *, form: str, sample_rate: int) -> TTSAudioChunk:
-        """Return the chunk that ends it; it holds no audio."""
-        chunk = self._next(form, sample_rate)
-        chunk.is_last = True
-        chunk.total_chunks = self.count
-        return chunk
+    def chunk(
+        self,
+        audio: bytes,
+        samples: int,
+        *,
+        form: str,
+        sample_rate: int,
+        text: str = "",
+        last: bool = False,
+    ) -> TTSAudioChunk:
+        """Return the next chunk.
 
-    def _next(self, form: str, sample_rate: int) -> TTSAudioChunk:
+        Args:
+            audio: What it holds, of any length.
+            samples: How many samples that are; 0 for compressed formats.
+            form: The format.
+            sample_rate: Samples per second; 0 for compressed formats.
+            text: The text whose speech begins here.
+            last: Whether nothing follows.
+        """
         chunk = TTSAudioChunk()
         chunk.CopyFrom(self._template)
         chunk.chunk_index = self.count
-        chunk.sample_offset = self.samples
+        chunk.audio = audio
         chunk.format = form
         chunk.sample_rate = sample_rate
+        chunk.sample_offset = self.samples
+        chunk.samples = samples
+        chunk.text = text
         chunk.timestamp = time.time()
         self.count += 1
+        self.samples += samples
+        if last:
+            chunk.is_last = True
+            chunk.total_chunks = self.count
         return chunk
+
+    def last(self, *, form: str, sample_rate: int) -> TTSAudioChunk:
+        """Return the chunk that ends it; it holds no audio."""
+        return self.chunk(b"", 0, form=form, sample_rate=sample_rate, last=True)
