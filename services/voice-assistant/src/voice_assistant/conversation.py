@@ -12,6 +12,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from handler_base import telemetry
 from handler_base.audio import duration
 from handler_base.conversation.audio_chunks import ChunkWriter
 from handler_base.errors import HandlerError, unquoted
@@ -21,7 +22,7 @@ from voice_assistant.playback import LETTERS_PER_SECOND, Playback
 from voice_assistant.timing import Timer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from handler_base.conversation.grounding import Grounding
     from handler_base.conversation.pieces import Piece
@@ -42,11 +43,13 @@ class Heard(NamedTuple):
         request_id: What its answer is called; the same whenever it is read.
         question: What was said, by whom.
         speech_end: When the last word was said, in the loop's time.
+        headers: What came with the transcription: the trace it belongs to.
     """
 
     request_id: str
     question: Question
     speech_end: float
+    headers: Mapping[str, str] | None = None
 
 
 class Line(Protocol):
@@ -194,10 +197,18 @@ class Conversation:
 
     async def _work(self, turn: _Turn) -> None:
         """Run the work of a turn in a task of its own, which an interrupt cancels and nothing else."""
-        async with asyncio.TaskGroup() as tasks:
-            turn.work = tasks.create_task(self._answer(turn))
-            await asyncio.wait((turn.work,))
-            turn.work = None
+        with telemetry.span(
+            "voice answer",
+            attributes={"handler.request_id": turn.heard.request_id},
+            parent=telemetry.extract(turn.heard.headers),
+        ) as span:
+            async with asyncio.TaskGroup() as tasks:
+                turn.work = tasks.create_task(self._answer(turn))
+                await asyncio.wait((turn.work,))
+                turn.work = None
+            span.set("handler.interrupted", turn.interrupted_at is not None)
+            if turn.error is not None:
+                span.error(turn.error)
 
     async def _answer(self, turn: _Turn) -> None:
         await self._line.state("responding")

@@ -176,7 +176,7 @@ class _Questions:
             request_id,
         )
         waited = max(0.0, wall - (found.speech_end or message.published))
-        return Heard(request_id, question, now - waited)
+        return Heard(request_id, question, now - waited, message.raw.headers)
 
     def _request_id(self, message: Replayed) -> str:
         """Return a name for the answer that is the same whoever reads the transcription, and no other's."""
