@@ -185,7 +185,8 @@ def test_whatever_comes_goes_on_in_order_and_at_most_once(numbers: list[int], ms
     given = take(sequencer, numbers, ms=ms) + [(c.number, c.missing) for c in sequencer.release()]
     out = [number for number, _ in given]
     assert out == sorted(set(out))
-    assert set(out) <= set(numbers)
+    # Who comes with number 0 where the first chunks are not known any more begins anew, behind what there was.
+    assert sequencer.counts["restarted"] or set(out) <= set(numbers)
 
 
 @given(st.data())
