@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from local_inference.resample import Samples, resample
+from local_inference.voice_activity import quantile
 
 RATE = 16_000
 
@@ -52,7 +53,7 @@ def median_pitch(samples: Samples) -> float:
     lags = np.arange(shortest, correlation.shape[1])
     similar = correlation[:, shortest:] / np.maximum(energy[:, None], 1e-9) * _FRAME / (_FRAME - lags)
     highest = similar.max(axis=1, keepdims=True)
-    voiced = (highest[:, 0] > _VOICED) & (energy > 0.1 * np.quantile(energy, 0.9))
+    voiced = (highest[:, 0] > _VOICED) & (energy > 0.1 * quantile(energy, 0.9))
     if not voiced.any():
         return 0.0
     # Two periods resemble each other as well as one does: the first hill that is about as high as any, at its top.
@@ -60,4 +61,4 @@ def median_pitch(samples: Samples) -> float:
     hill = np.arange(similar.shape[1])
     near = (hill >= first[:, None]) & (hill < first[:, None] + shortest // 2)
     tops = np.where(near, similar, -np.inf).argmax(axis=1)
-    return float(RATE / np.median(lags[tops[voiced]]))
+    return RATE / quantile(lags[tops[voiced]], 0.5)

@@ -62,7 +62,7 @@ def spoken_pieces(samples: Samples) -> list[Piece]:
 def _active(frames: Samples, loudness: Numbers) -> Flags:
     import webrtcvad
 
-    floor = _quantile(loudness, 0.1) + _ABOVE_FLOOR_DB
+    floor = quantile(loudness, 0.1) + _ABOVE_FLOOR_DB
     # A steady voice may fill the whole clip: what is near its top is never the floor.
     floor = min(floor, float(loudness.max()) - 2 * _ABOVE_FLOOR_DB)
     detector = webrtcvad.Vad(_STRICTNESS)
@@ -73,7 +73,7 @@ def _active(frames: Samples, loudness: Numbers) -> Flags:
     return speech & (loudness > max(floor, _QUIET_DB))
 
 
-def _quantile(values: Numbers, share: float) -> float:
+def quantile(values: Numbers, share: float) -> float:
     """Return a quantile; numpy's own loads its masked arrays, which an image without docstrings cannot."""
     return float(np.sort(values)[int(len(values) * share)])
 
@@ -100,7 +100,7 @@ def _is_speech(samples: Samples, active: Flags, loudness: Numbers, start: int, e
         voiced.mean() >= _VOICED_SHARE
         and loudness[start:end].std() >= _LOUDNESS_DB
         and len(change)
-        and _quantile(change, 0.5) >= _CHANGE_DB
+        and quantile(change, 0.5) >= _CHANGE_DB
     )
 
 
