@@ -252,7 +252,6 @@ async def test_the_messages_of_a_subject_are_found_one_after_the_other(nats: Nat
 async def test_a_cancellation_that_comes_together_with_the_answer_is_not_lost(nats: NatsServer) -> None:
     async with Client(nats.url) as client, Client(nats.url) as other:
         connection = client.connection
-        asking: asyncio.Task[object] | None = None
 
         async def answer(message: RawMessage) -> None:
             await connection.publish_bytes(message.reply, b"here")
@@ -268,9 +267,11 @@ async def test_a_cancellation_that_comes_together_with_the_answer_is_not_lost(na
             # Its future gets the answer, and in the same round of the loop the task is told to stop.
             while not (waited_for := [t for t in _futures(connection) if not t.done()]):
                 await asyncio.sleep(0)
-            waited_for[0].add_done_callback(lambda _, task=asking: task.cancel())
-            with pytest.raises(asyncio.CancelledError):
-                await asking
+            told: list[bool] = []
+            waited_for[0].add_done_callback(lambda _, task=asking, told=told: told.append(task.cancel()))
+            await asyncio.wait((asking,))
+            # From Python 3.12 on it was done before that.
+            assert asking.cancelled() is told[0]
 
 
 def _futures(connection: Connection) -> list[asyncio.Future[object]]:
