@@ -10,11 +10,12 @@ sys.exit(run("greeter", "1.0.0", GreeterSettings, assemble))
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
-from handler_base import telemetry
+from handler_base import COLLECT_AFTER, telemetry
 from handler_base.config import help_text, load
 from handler_base.errors import ConfigError
 from handler_base.service import Service, ServiceSettings
@@ -49,6 +50,9 @@ def run(
         telemetry.setup(name, version)
         service = Service(name, version, values, description=description)
         assemble(service, values)
+        # What is there now stays for good, so that no collection looks at it again.
+        gc.freeze()
+        gc.set_threshold(*COLLECT_AFTER)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_until_signal(service))
     except ConfigError as error:
