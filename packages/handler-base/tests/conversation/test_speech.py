@@ -8,7 +8,7 @@ import sys
 from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from handler_base.config import load
 from handler_base.conversation._characters import is_wide
@@ -268,6 +268,7 @@ def test_pieces_do_not_depend_on_tokens_and_are_the_answer(
 
 
 @PROPERTY
+@example("https://👨\u200d👩\u200d👧a", SMALL)
 @given(ANSWERS, st.sampled_from([SMALL, SpeechSettings()]))
 def test_a_piece_can_be_spoken_and_has_no_marks_left(text: str, lengths: SpeechSettings) -> None:
     for piece in cut(text, lengths):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handler_base.conversation._characters import is_wide, words
+from handler_base.conversation._characters import is_mark, is_wide, words
 from handler_base.conversation._inline import Inline
 
 if TYPE_CHECKING:
@@ -199,5 +199,10 @@ class Embedded(Inline):
 
     def _emit_host(self, address: str, after: int = 0) -> None:
         host = address.partition("/")[0].rpartition("@")[2].partition(":")[0].removeprefix("www.")
-        for char in host:
+        # Letters, digits, dots and hyphens are what a name has (RFC 1123, and its international forms).
+        for char in filter(_is_in_name, host):
             self._emit(char, self._held_at, self._at - after, fixed=True)
+
+
+def _is_in_name(char: str) -> bool:
+    return char.isalnum() or char in "._-" or is_mark(char)
