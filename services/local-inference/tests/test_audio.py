@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from handler_base.audio import wav_header
 from handler_testkit.speech import wav
 from local_inference.audio import RATE, mended, read_audio
-from local_inference.speech import wav_header
 from local_inference.wire import ApiError
 
 SECONDS = 0.5

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import io
-import struct
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from starlette.responses import Response
 
+from handler_base.audio import wav, wav_header
 from local_inference.streaming import Stream
 from local_inference.utterances import utterances
 from local_inference.voice import RATE, VOICES, Flite, Voice, voice_named
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 PCM_RATE = 24_000
 """What OpenAI's clients take PCM to be, which has no header that would tell."""
 
-_UNKNOWN = 0xFFFFFFFF
 _SILENCE = bytes(RATE // 5 * 2)
 _ENCODED = {"flac": ("FLAC", "PCM_16", "audio/flac"), "opus": ("OGG", "OPUS", "audio/ogg"), "mp3": ("MP3", "MPEG_LAYER_III", "audio/mpeg")}  # fmt: skip
 _RATES = {
@@ -97,7 +96,7 @@ class Speech:
         voice = voice_named(asked.get("speaker_id", ""))
         spoken = self._said(asked.get("text", ""), "text", voice, 1.0, RATE)
         pcm = b"".join([piece async for piece in spoken])
-        return Response(wav_header(RATE, len(pcm)) + pcm, media_type="audio/wav")
+        return Response(wav(pcm, RATE), media_type="audio/wav")
 
     async def _said(
         self, text: str, param: str, voice: Voice, speed: float, rate: int
@@ -143,13 +142,6 @@ def _converter(rate: int) -> Callable[[bytes], bytes]:
         return np.clip(np.rint(samples), -32768, 32767).astype("<i2").tobytes()
 
     return convert
-
-
-def wav_header(rate: int, length: int = _UNKNOWN) -> bytes:
-    """Return what stands before mono PCM of 16 bits; without its length, what stands before a stream."""
-    whole = min(length + 36, _UNKNOWN)
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
-    return struct.pack("<4sI4s", b"RIFF", whole, b"WAVE") + form + struct.pack("<4sI", b"data", length)
 
 
 def _encoded(pcm: bytes, rate: int, shape: str) -> bytes:
