@@ -140,12 +140,15 @@ def test_the_table_is_the_contract() -> None:
         "ai.voice.session.{session_id}": "AI_VOICE_SESSIONS",
         "ai.voice.tts.request.{session_id}": "AI_VOICE_TTS",
         "ai.pipeline.trigger": "AI_PIPELINE",
+        "ai.pipeline.cancel.{request_id}": "AI_PIPELINE",
     }
     assert {row.template for row in ALL if row.delivery is Delivery.REQUEST} == {
         "ai.chat.request",
         "voice.request",
         "ai.voice.tts.voices.list",
         "ai.voice.tts.voices.refresh",
+        "ai.pipeline.list",
+        "ai.pipeline.runs.list",
     }
     assert {row.template for row in ALL if row.delivery is Delivery.REPLAY} == {
         "ai.voice.stream.{session_id}"

@@ -153,11 +153,27 @@ async def test_the_newest_of_a_subject_is_found(nats: NatsServer) -> None:
             await client.connection.store(SUBJECT, str(number).encode(), msg_id=str(number))
         await client.connection.store("ai.chat.response.r2", b"", msg_id="other")
         found = await client.connection.last_stored(STREAM, SUBJECT)
-        assert found == (b"2", {"Nats-Msg-Id": "2"}, 3)
+        assert found == (b"2", {"Nats-Msg-Id": "2"}, 3, SUBJECT)
         empty = await client.connection.last_stored(STREAM, "ai.chat.response.r2")
         assert empty is not None
         assert empty.data == b""
         assert await client.connection.last_stored(STREAM, "ai.chat.response.r3") is None
+
+
+async def test_what_is_recorded_is_published_once(nats: NatsServer) -> None:
+    async with Client(nats.url) as client:
+        await ready(client.connection)
+        heard = await client.listen(SUBJECT)
+        connection = client.connection
+        assert await connection.record(STREAM, SUBJECT, b"1", msg_id="a.1")
+        assert not await connection.record(STREAM, SUBJECT, b"1", msg_id="a.1")
+        assert await connection.record(STREAM, SUBJECT, b"2", msg_id="a.2", headers={"Reason": "why"})
+        await connection.flush()
+        await heard.count(2)
+        assert [message.data for message in heard.all] == [b"1", b"2"]
+        found = await connection.last_stored(STREAM, SUBJECT)
+        assert found is not None
+        assert found.headers == {"Reason": "why", "Nats-Msg-Id": "a.2"}
 
 
 async def test_a_stream_that_does_not_exist_is_said(nats: NatsServer) -> None:

@@ -193,3 +193,55 @@ async def test_odd_keys_hold_their_own_values(nats: NatsServer) -> None:
         for number, name in enumerate(odd):
             assert (await values.get(key_of("session", name)) or (b"", 0))[0] == str(number).encode()
         assert client.connection.status().reconnects == 0
+
+
+async def test_all_values_under_a_prefix_are_listed_as_they_are_now(nats: NatsServer) -> None:
+    async with Client(nats.url) as client:
+        values = KeyValue(client.connection, BUCKET)
+        assert await values.all("run") == {}
+        for number in range(5):
+            await values.put(f"run.{number}", b"%d" % number)
+        await values.put("other.1", b"x")
+        await values.put("run", b"y")
+        again = await values.put("run.1", b"again")
+        await values.delete("run.3")
+        await values.delete("run.99")
+        found = await values.all("run")
+        assert {key: value.data for key, value in found.items()} == {
+            "run.0": b"0",
+            "run.1": b"again",
+            "run.2": b"2",
+            "run.4": b"4",
+        }
+        assert found["run.1"].revision == again
+        assert await values.get("run.3") is None
+        assert await values.put("run.3", b"anew", 0)
+
+
+async def test_what_is_written_under_a_prefix_is_heard(nats: NatsServer) -> None:
+    heard: list[tuple[str, bytes]] = []
+
+    async def changed(key: str, data: bytes) -> None:
+        heard.append((key, data))
+
+    async with Client(nats.url) as client:
+        values = KeyValue(client.connection, BUCKET)
+        await values.prepare()
+        await values.listen("run", changed)
+        await client.connection.flush()
+        await values.put("other.1", b"x")
+        await values.put("run.1", b"a")
+        await values.delete("run.1")
+        await values.put("run.2", b"b")
+        await until(lambda: len(heard) == 2)
+        assert heard == [("run.1", b"a"), ("run.2", b"b")]
+
+
+async def test_a_bucket_that_is_away_is_an_error_when_it_is_listed_or_deleted_from() -> None:
+    with nats_server() as server:
+        async with Client(server.url) as client:
+            values = KeyValue(client.connection, BUCKET)
+            await values.put("a", b"1")
+            await client.connection.jetstream.delete_stream("KV_chat-sessions")
+            with pytest.raises(MessagingError):
+                await values.delete("a")

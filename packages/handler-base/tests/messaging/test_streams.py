@@ -36,7 +36,11 @@ DECLARED = {
         "memory",
         ["ai.voice.tts.request.*", "ai.voice.tts.audio.*", "ai.voice.tts.status.*"],
     ),
-    "AI_PIPELINE": (30 * DAY, "file", ["ai.pipeline.trigger", "ai.pipeline.status.*"]),
+    "AI_PIPELINE": (
+        30 * DAY,
+        "file",
+        ["ai.pipeline.trigger", "ai.pipeline.cancel.*", "ai.pipeline.status.*"],
+    ),
     "AI_DLQ": (30 * DAY, "file", ["ai.dlq.*"]),
 }
 

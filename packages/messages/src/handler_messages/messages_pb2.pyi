@@ -470,7 +470,7 @@ class PipelineTrigger(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., pipeline: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., user_id: _Optional[str] = ...) -> None: ...
 
 class PipelineStatus(_message.Message):
-    __slots__ = ("request_id", "status", "pipeline", "engine", "run_id", "message", "timestamp")
+    __slots__ = ("request_id", "status", "pipeline", "engine", "run_id", "message", "timestamp", "sequence", "error")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     PIPELINE_FIELD_NUMBER: _ClassVar[int]
@@ -478,6 +478,8 @@ class PipelineStatus(_message.Message):
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     status: str
     pipeline: str
@@ -485,7 +487,94 @@ class PipelineStatus(_message.Message):
     run_id: str
     message: str
     timestamp: float
-    def __init__(self, request_id: _Optional[str] = ..., status: _Optional[str] = ..., pipeline: _Optional[str] = ..., engine: _Optional[str] = ..., run_id: _Optional[str] = ..., message: _Optional[str] = ..., timestamp: _Optional[float] = ...) -> None: ...
+    sequence: int
+    error: ErrorResponse
+    def __init__(self, request_id: _Optional[str] = ..., status: _Optional[str] = ..., pipeline: _Optional[str] = ..., engine: _Optional[str] = ..., run_id: _Optional[str] = ..., message: _Optional[str] = ..., timestamp: _Optional[float] = ..., sequence: _Optional[int] = ..., error: _Optional[_Union[ErrorResponse, _Mapping]] = ...) -> None: ...
+
+class PipelineParameter(_message.Message):
+    __slots__ = ("name", "type", "description", "required", "default_value", "allowed")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    type: str
+    description: str
+    required: bool
+    default_value: str
+    allowed: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., description: _Optional[str] = ..., required: _Optional[bool] = ..., default_value: _Optional[str] = ..., allowed: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PipelineInfo(_message.Message):
+    __slots__ = ("name", "engine", "description", "parameters")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    engine: str
+    description: str
+    parameters: _containers.RepeatedCompositeFieldContainer[PipelineParameter]
+    def __init__(self, name: _Optional[str] = ..., engine: _Optional[str] = ..., description: _Optional[str] = ..., parameters: _Optional[_Iterable[_Union[PipelineParameter, _Mapping]]] = ...) -> None: ...
+
+class PipelineListResponse(_message.Message):
+    __slots__ = ("pipelines",)
+    PIPELINES_FIELD_NUMBER: _ClassVar[int]
+    pipelines: _containers.RepeatedCompositeFieldContainer[PipelineInfo]
+    def __init__(self, pipelines: _Optional[_Iterable[_Union[PipelineInfo, _Mapping]]] = ...) -> None: ...
+
+class PipelineRunListRequest(_message.Message):
+    __slots__ = ("pipeline", "status", "limit", "request_id")
+    PIPELINE_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    pipeline: str
+    status: str
+    limit: int
+    request_id: str
+    def __init__(self, pipeline: _Optional[str] = ..., status: _Optional[str] = ..., limit: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class PipelineRun(_message.Message):
+    __slots__ = ("request_id", "pipeline", "engine", "run_id", "status", "message", "user_id", "parameters", "created", "updated")
+    class ParametersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PIPELINE_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    UPDATED_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    pipeline: str
+    engine: str
+    run_id: str
+    status: str
+    message: str
+    user_id: str
+    parameters: _containers.ScalarMap[str, str]
+    created: float
+    updated: float
+    def __init__(self, request_id: _Optional[str] = ..., pipeline: _Optional[str] = ..., engine: _Optional[str] = ..., run_id: _Optional[str] = ..., status: _Optional[str] = ..., message: _Optional[str] = ..., user_id: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., created: _Optional[float] = ..., updated: _Optional[float] = ...) -> None: ...
+
+class PipelineRunListResponse(_message.Message):
+    __slots__ = ("runs", "total")
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    runs: _containers.RepeatedCompositeFieldContainer[PipelineRun]
+    total: int
+    def __init__(self, runs: _Optional[_Iterable[_Union[PipelineRun, _Mapping]]] = ..., total: _Optional[int] = ...) -> None: ...
 
 class CancelRequest(_message.Message):
     __slots__ = ("request_id", "session_id", "reason")

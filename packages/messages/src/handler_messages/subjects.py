@@ -207,6 +207,11 @@ PIPELINE_TRIGGER = Subject("ai.pipeline.trigger", (pb.PipelineTrigger,), Deliver
 PIPELINE_STATUS = Subject(
     "ai.pipeline.status.{request_id}", (pb.PipelineStatus,), Delivery.PUBLISHED, "AI_PIPELINE"
 )
+PIPELINE_CANCEL = Subject(
+    "ai.pipeline.cancel.{request_id}", (pb.CancelRequest,), Delivery.DURABLE, "AI_PIPELINE"
+)
+PIPELINE_LIST = Subject("ai.pipeline.list", (), Delivery.REQUEST)
+PIPELINE_RUNS_LIST = Subject("ai.pipeline.runs.list", (pb.PipelineRunListRequest,), Delivery.REQUEST)
 
 DEAD_LETTER = Subject("ai.dlq.{service}", (), Delivery.PUBLISHED, "AI_DLQ")
 

@@ -38,12 +38,17 @@ _TOO_LARGE_FOR_STREAM = 10054
 _NO_MESSAGE = 10037
 
 
+RECORD_TRIES = 5
+"""How often `Connection.record` offers a message to its stream."""
+
+
 class StoredMessage(NamedTuple):
     """A message that a stream keeps."""
 
     data: bytes
     headers: dict[str, str]
     sequence: int
+    subject: str
 
 
 class Connection(Link):
@@ -114,6 +119,50 @@ class Connection(Link):
             raise TooLarge(f"{len(payload)} bytes are more than the stream of {subject} takes")
         raise (MessagingError if ack.error.code >= 500 else _Refused)(ack.error.description)
 
+    async def record(
+        self,
+        stream: str,
+        subject: str,
+        payload: bytes,
+        *,
+        msg_id: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Make sure that a message is the newest of its subject in a stream, and heard once.
+
+        Who listens on the subject hears what is published even when the stream drops it as a copy, or is not there
+        to store it (a server that stops takes its streams down first). So the stream is asked right before: it has
+        no such message, and it answers.
+
+        Args:
+            stream: The stream that keeps the subject.
+            subject: Where.
+            payload: What.
+            msg_id: What the newest message of the subject has as `Nats-Msg-Id` if it is this one.
+            headers: Further headers.
+
+        Returns:
+            False if it was there.
+
+        Raises:
+            TooLarge: If it is more than the server takes.
+            MessagingError: If it could not be stored.
+        """
+        problem = MessagingError("not tried")
+        for attempt in range(RECORD_TRIES):
+            if attempt:
+                await asyncio.sleep(random.uniform(0.5, 1) * min(2.0, 0.2 * 2**attempt))
+            try:
+                stored = await self.last_stored(stream, subject)
+                if stored is not None and stored.headers.get(MSG_ID) == msg_id:
+                    return attempt > 0
+                await self.store(subject, payload, msg_id=msg_id, headers=headers, tries=1)
+            except MessagingError as error:
+                problem = error
+            else:
+                return True
+        raise problem
+
     async def last_stored(self, stream: str, subject: str) -> StoredMessage | None:
         """Return the newest message of a stream on a subject, as its leader knows it; None without one.
 
@@ -124,6 +173,8 @@ class Connection(Link):
 
     async def next_stored(self, stream: str, subject: str, sequence: int) -> StoredMessage | None:
         """Return the oldest message on a subject from number `sequence` of the stream on; None without one.
+
+        The subject may have wildcards.
 
         Raises:
             MessagingError: If the stream does not answer.
@@ -146,7 +197,10 @@ class Connection(Link):
             raise MessagingError(f"stream {stream} answers what is not JetStream's") from error
         if found.message is not None:
             return StoredMessage(
-                found.message.data, Client.parse_headers(found.message.hdrs), found.message.seq
+                found.message.data,
+                Client.parse_headers(found.message.hdrs),
+                found.message.seq,
+                found.message.subject,
             )
         if found.error is not None and found.error.err_code == _NO_MESSAGE:
             return None
@@ -205,6 +259,7 @@ class _Ack(msgspec.Struct):
 
 class _Stored(msgspec.Struct):
     seq: int
+    subject: str = ""
     data: bytes = b""
     hdrs: bytes = b""
 

@@ -46,10 +46,6 @@ ACK = b"+ACK"
 TERM = b"+TERM"
 PROGRESS = b"+WPI"
 
-STORE_TRIES = 5
-"""How often a result is offered to its stream before the request is handed back."""
-
-
 SPARE_DELIVERIES = 2
 """Deliveries after the last attempt, for work that a stopping replica handed back: that was no failure."""
 
@@ -223,28 +219,10 @@ class DeliveryProcess:
     async def _record(
         self, context: Context, subject: str, payload: bytes, headers: dict[str, str] | None
     ) -> None:
-        """Store a result, unless it is there.
-
-        Who listens on the subject hears what is published even when the stream drops it as a copy, or is not there
-        to store it (a server that stops takes its streams down first). So the stream is asked right before: it has
-        no such result, and it answers.
-
-        Raises:
-            MessagingError: If it could not be stored; the request is delivered again.
-        """
-        msg_id = self._result_id(context)
-        problem = MessagingError("not tried")
-        for attempt in range(STORE_TRIES):
-            if attempt:
-                await asyncio.sleep(random.uniform(0.5, 1) * min(2.0, 0.2 * 2**attempt))
-            try:
-                if await self._stored(context, subject) is None:
-                    await self._connection.store(subject, payload, msg_id=msg_id, headers=headers, tries=1)
-            except MessagingError as error:
-                problem = error
-            else:
-                return
-        raise problem
+        """Store a result, unless it is there; see `Connection.record`."""
+        assert self._route.response is not None
+        stream, msg_id = self._route.response.stream, self._result_id(context)
+        await self._connection.record(stream, subject, payload, msg_id=msg_id, headers=headers)
 
     async def _stored(self, context: Context, subject: str) -> StoredMessage | None:
         assert self._route.response is not None

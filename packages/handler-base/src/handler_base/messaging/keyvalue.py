@@ -14,11 +14,15 @@ from handler_base.messaging.reasons import describe
 from handler_base.messaging.streams import Bucket, ensure_bucket
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from handler_base.messaging.connection import Connection
+    from handler_base.messaging.subscription import RawMessage
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LONGEST_ENCODED = 96
 _TOO_LARGE = 10054
+_OPERATION = "KV-Operation"  # on what is no value: deleted, purged
 _ENVELOPE = 1024
 """Room for the headers of a value, in bytes; the server counts them."""
 
@@ -109,6 +113,60 @@ class KeyValue:
             raise self._failed(error) from error
         except nats.errors.Error as error:
             raise self._failed(error) from error
+
+    async def delete(self, key: str) -> None:
+        """Forget a key; it need not exist.
+
+        Raises:
+            MessagingError: If the bucket does not answer.
+        """
+        inner = await self._ready()
+        try:
+            await inner.delete(key)
+        except nats.errors.Error as error:
+            raise self._failed(error) from error
+
+    async def all(self, prefix: str) -> dict[str, Value]:
+        """Return what there is under a prefix, by key, oldest first; the bucket is asked once per value.
+
+        Args:
+            prefix: The first parts of the keys, as `key_of` joins them.
+
+        Raises:
+            MessagingError: If the bucket does not answer.
+        """
+        await self._ready()
+        found: dict[str, Value] = {}
+        sequence = 0
+        subject = self._subject(f"{prefix}.>")
+        while True:
+            stored = await self._connection.next_stored(f"KV_{self._bucket.name}", subject, sequence + 1)
+            if stored is None:
+                return found
+            sequence = stored.sequence
+            key = stored.subject.removeprefix(self._subject(""))
+            found.pop(key, None)  # was written again while we read
+            if _OPERATION not in stored.headers:
+                found[key] = Value(stored.data, sequence)
+
+    async def listen(self, prefix: str, changed: Callable[[str, bytes], Awaitable[None]]) -> None:
+        """Call `changed` with key and data of what is written under a prefix from now on.
+
+        A hint, not the truth: a write is heard before it is accepted, and none is heard while NATS is away. Who acts
+        on one reads the value first.
+
+        Raises:
+            MessagingError: If the connection is closed.
+        """
+
+        async def heard(message: RawMessage) -> None:
+            if _OPERATION not in (message.headers or {}):
+                await changed(message.subject.removeprefix(self._subject("")), message.data)
+
+        await self._connection.subscribe(self._subject(f"{prefix}.>"), heard)
+
+    def _subject(self, key: str) -> str:
+        return f"$KV.{self._bucket.name}.{key}"
 
     def _too_large(self, data: bytes) -> TooLarge:
         return TooLarge(f"{len(data)} bytes are more than bucket {self._bucket.name} takes")

@@ -77,7 +77,11 @@ STREAMS: dict[str, Stream] = {
             memory=True,
             max_bytes=128 * _MIB,
         ),
-        Stream("AI_PIPELINE", ("ai.pipeline.trigger", "ai.pipeline.status.*"), 30 * _DAY),
+        Stream(
+            "AI_PIPELINE",
+            ("ai.pipeline.trigger", "ai.pipeline.cancel.*", "ai.pipeline.status.*"),
+            30 * _DAY,
+        ),
         Stream("AI_DLQ", ("ai.dlq.*",), 30 * _DAY),
     )
 }
