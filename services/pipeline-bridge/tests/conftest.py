@@ -17,6 +17,7 @@ from handler_testkit.services import Client, running
 from pipeline_bridge import __main__ as program
 from pipeline_bridge.config import PipelineBridgeSettings
 from pipeline_bridge.engines import ENDS, Observation
+from pipeline_bridge.runs import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -226,6 +227,17 @@ class Stack:
         """Listen to what is told of a request."""
         return Told(await self.client.listen(f"ai.pipeline.status.{request_id}"))
 
+    async def stored(self, request_id: str) -> list[PipelineStatus]:
+        """Return what the stream has of a request, oldest first."""
+        found: list[PipelineStatus] = []
+        sequence, subject = 0, f"ai.pipeline.status.{request_id}"
+        while True:
+            stored = await self.client.connection.next_stored("AI_PIPELINE", subject, sequence + 1)
+            if stored is None:
+                return found
+            sequence = stored.sequence
+            found.append(PipelineStatus.FromString(stored.data))
+
     async def cancel(self, request_id: str, reason: str = "") -> None:
         """Cancel a run."""
         await self.client.send(f"ai.pipeline.cancel.{request_id}", CancelRequest(reason=reason))
@@ -258,7 +270,7 @@ class Told:
         self, condition: Callable[[list[PipelineStatus]], object], timeout: float = 20.0
     ) -> list[PipelineStatus]:
         """Wait until `condition` holds for what was told."""
-        await self._heard.until(lambda _: bool(condition(self.all)), timeout)
+        await self._heard.until(lambda heard: bool(heard and condition(self.all)), timeout)
         return self.all
 
     async def status(self, status: str) -> PipelineStatus:
@@ -268,8 +280,7 @@ class Told:
 
     async def ended(self) -> list[PipelineStatus]:
         """Wait for the end, see that everything was told once and in order, and return it."""
-        ends = {"succeeded", "failed", "error"}
-        found = await self.until(lambda all_: any(one.status in ends for one in all_))
+        found = await self.until(lambda all_: any(one.status in ENDED for one in all_))
         assert [one.sequence for one in found] == list(range(1, len(found) + 1))
         return found
 

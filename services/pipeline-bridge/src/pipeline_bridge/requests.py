@@ -148,8 +148,8 @@ class Requests:
             raise InvalidRequest(
                 f"there is no status {request.status[:64]!r}; there are: {ACTIVE}, {', '.join(RANKS)}"
             )
-        if request.request_id:
-            stored = await self._runs.load(request.request_id)
+        if request.run_request_id:
+            stored = await self._runs.load(request.run_request_id)
             every = [] if stored is None else [stored]
         else:
             every = await self._runs.all()
