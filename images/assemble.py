@@ -77,7 +77,7 @@ FOLDERS_LEFT_OUT = re.compile(
 """Parts of distributions that services do not import. cffi and pycparser compile bindings; ours are compiled."""
 
 FOLDERS_KEPT = re.compile(
-    r"^numpy/(testing|_core/tests/_natype|tests/)|^(handler|local|document|chat|stt|tts|voice)_"
+    r"^numpy/(testing|_core/tests/_natype|tests/)|^(handler|local|document|chat|pipeline|stt|tts|voice)_"
 )
 
 

@@ -34,6 +34,7 @@ WITH_IMAGE = (
     "chat-handler",
     "document-ingestion",
     "local-inference",
+    "pipeline-bridge",
     "stt-module",
     "tts-module",
     "voice-assistant",

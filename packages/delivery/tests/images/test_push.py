@@ -30,6 +30,7 @@ SERVICES = (
     "chat-handler",
     "document-ingestion",
     "local-inference",
+    "pipeline-bridge",
     "stt-module",
     "tts-module",
     "voice-assistant",

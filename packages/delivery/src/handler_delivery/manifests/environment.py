@@ -223,25 +223,29 @@ def _known(cls: type[Settings]) -> dict[str, Setting]:
 
 def _without_files(values: Mapping[str, str], known: Mapping[str, Setting]) -> dict[str, str]:
     """Return the settings among the variables; a secret from a file holds a stand-in under its own name."""
-    found = {name: value for name, value in values.items() if name in known}
-    for name in values:
+    found: dict[str, str] = {}
+    for name, value in values.items():
         stem = name.removesuffix("_FILE")
-        if name not in known and stem in known and known[stem].secret:
+        if stem != name and stem in known and known[stem].secret:
             found[stem] = _SECRET
+        elif name in known:
+            found[name] = value
     return found
 
 
 def _file(item: Object, container: Body, name: str, value: str) -> Iterator[str]:
-    """Check that a `<NAME>_FILE` is a key of a Secret that is mounted there."""
+    """Check that a `<NAME>_FILE` is a key of a Secret that is mounted there, or a token of the pod's own account."""
     for mount in items(container, "volumeMounts"):
         folder = str(mount.get("mountPath")).rstrip("/") + "/"
         if not value.startswith(folder):
             continue
         for volume in items(item.pod, "volumes"):
             paths = {entry.get("path") for entry in items(volume, "secret", "items")}
+            sources = items(volume, "projected", "sources")
+            paths |= {dig(source, "serviceAccountToken", "path") for source in sources}
             if volume.get("name") == mount.get("name") and value.removeprefix(folder) in paths:
                 return
-    yield f"{name}={value} is no file of a Secret that is mounted"
+    yield f"{name}={value} is no file of a Secret or token that is mounted"
 
 
 def _fits(item: Object, container: Body, settings: Any) -> Iterator[str]:

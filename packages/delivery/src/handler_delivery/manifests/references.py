@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from handler_delivery.manifests.render import Body, Object, Rendering
 
 FROM_OUTSIDE = {
-    "ConfigMap": {"documents": "the documents to ingest", "voices": "custom voices, optional"},
+    "ConfigMap": {
+        "documents": "the documents to ingest",
+        "pipelines": "pipelines of one's own, optional",
+        "voices": "custom voices, optional",
+    },
     "PersistentVolumeClaim": {"voices": "custom voices, optional"},
     "Secret": {
         "registry": "pulls images",
@@ -20,6 +24,7 @@ FROM_OUTSIDE = {
         "nats-stt-module": "password of a NATS user",
         "nats-tts-module": "password of a NATS user",
         "nats-voice-assistant": "password of a NATS user",
+        "nats-pipeline-bridge": "password of a NATS user",
         "nats-frontend": "password of a NATS user",
         "nats-client": "password of a NATS user",
         "nats-operator": "password of a NATS user",
