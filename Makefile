@@ -145,7 +145,7 @@ push: setup image-tools ## Send images to a registry: make push REGISTRY=git.exa
 bench-environments: setup
 	@UV_PROJECT_ENVIRONMENT=.cache/bench/handler $(UV) sync --quiet --locked --python .venv/bin/python \
 		--no-default-groups --package chat-handler
-	@for service in stt-module tts-module voice-assistant; do \
+	@for service in pipeline-bridge stt-module tts-module voice-assistant; do \
 		UV_PROJECT_ENVIRONMENT=.cache/bench/$$service $(UV) sync --quiet --locked --python .venv/bin/python \
 			--no-default-groups --package $$service; \
 	done

@@ -3,7 +3,7 @@
 import sys
 
 import first_audio
-import voice
+import services
 from measure import (
     HANDLER,
     PEER,
@@ -51,9 +51,9 @@ def rows(figures: Figures) -> list[Row]:
 def main() -> int:
     load = load_average()
     figures = measure(PLAN)
-    add(figures, voice.measure())
+    add(figures, services.measure())
     for attempt in range(2, ATTEMPTS + 1):
-        parts = ((rows, lambda: measure(PLAN)), (voice.rows, voice.measure))
+        parts = ((rows, lambda: measure(PLAN)), (services.rows, services.measure))
         missed = [again for checks, again in parts if any(row.share > 1 for row in checks(figures))]
         if not missed:
             break
@@ -67,7 +67,7 @@ def main() -> int:
         print("the first audio is late; measuring again", file=sys.stderr)
         first_audio.add(spoken, first_audio.measure())
     first_audio.keep(spoken, known)
-    checked = [*rows(figures), *voice.rows(figures), *first_audio.rows(spoken)]
+    checked = [*rows(figures), *services.rows(figures), *first_audio.rows(spoken)]
     return show(checked, noisy=is_noisy(figures[PEER_COMMAND]["answered_ms"]))
 
 

@@ -1,4 +1,4 @@
-"""What `run.py`, `budgets.py` and `voice.py` share: the machine, the processes, and one round of measurements.
+"""What `run.py`, `budgets.py` and `services.py` share: the machine, the processes, and one round of measurements.
 
 All programs run against the same nats-server and the same scripted endpoint, one at a time, in turn, each round in a
 fresh process; the figure of a run is the median over its rounds, of a start the fastest: other work on the machine only
@@ -32,8 +32,8 @@ PROGRAMS = {
     "`faststream run`": ("peer", ("-m", "faststream", "run", "peer_faststream:app")),
 }
 HANDLER, PEER, RELAY, PEER_COMMAND = PROGRAMS
-VOICE = ("stt-module", "tts-module", "voice-assistant")
-PROGRAMS |= {service: (service, ("-m", service.replace("-", "_"))) for service in VOICE}
+SERVICES = ("pipeline-bridge", "stt-module", "tts-module", "voice-assistant")
+PROGRAMS |= {service: (service, ("-m", service.replace("-", "_"))) for service in SERVICES}
 VERSIONS = {"handler": ("nats-py", "protobuf", "msgspec", "uvloop"), "peer": ("faststream", "httpx")}
 
 STARTS = ("subscribed_ms", "answered_ms")
@@ -252,6 +252,7 @@ def bench() -> Generator[Bench]:
     # Byte code is part of what we compare, and nothing of the caller's settings is.
     ours = (
         "OTEL_", "NATS_", "LLM_", "VLLM_", "LOG_", "PYTHON", "EMBEDDINGS_", "RERANKER_", "WHISPER_", "STT_", "TTS_",
+        "ARGO_", "KUBEFLOW_", "PIPELINE",
     )  # fmt: skip
     environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     with nats_server() as nats:

@@ -8,13 +8,14 @@ import sys
 
 import pytest
 
-HANDLERS = ["chat_handler", "stt_module", "tts_module", "voice_assistant"]
+HANDLERS = ["chat_handler", "pipeline_bridge", "stt_module", "tts_module", "voice_assistant"]
 
 # docs/decisions/0005-start-up.md says what each of them takes of a start.
 LATER = [
     "google.protobuf.internal.decoder",
     "google.protobuf.text_format",
     "importlib.metadata",
+    "importlib.resources",
     "opentelemetry",
     "pickle",
     "webrtcvad",

@@ -1,6 +1,6 @@
-"""The voice services: how they start, beside the peer, and what memory they take; a part of `make budgets`.
+"""The services beside chat-handler: how they start, beside the peer, and what memory they take; a part of `make budgets`.
 
-The endpoints are those of the test kit in a process of their own: transcriptions, a model, speech.
+The endpoints are those of the test kit, in processes of their own: transcriptions, a model, speech, an Argo Server.
 """
 
 import contextlib
@@ -11,8 +11,9 @@ from collections.abc import Generator
 
 from measure import (
     PEER_COMMAND,
+    HERE,
     PROGRAMS,
-    VOICE,
+    SERVICES,
     Bench,
     Figures,
     Row,
@@ -31,13 +32,14 @@ REQUESTS = 1000
 START_RATIO, READY_MB, WORKED_MB = 0.35, 40.0, 48.0
 
 ASKED = {
+    "pipeline-bridge": subjects.PIPELINE_LIST.template,
     "tts-module": subjects.TTS_VOICES_LIST.template,
     "voice-assistant": subjects.VOICE_REQUEST.template,
 }
-"""What a service is asked at its start, by an empty message: one lists its voices, the other says that there is no audio.
+"""What a service is asked at its start, by an empty message: two list their pipelines and voices, one says that there is no audio.
 One that serves no request/reply answers `$SRV.PING`."""
 
-LOAD = "load_voice.py"
+LOAD = "load_services.py"
 
 
 def ping(service: str) -> dict[str, object]:
@@ -47,18 +49,25 @@ def ping(service: str) -> dict[str, object]:
 @contextlib.contextmanager
 def endpoints(running: Bench) -> Generator[None]:
     """Serve what the services call for the length of a `with` block, and tell them where."""
-    command = [sys.executable, "-m", "handler_testkit.models", "--tokens", "12", "--interval", "0"]
-    models = subprocess.Popen(command, env=running.environ, stdout=subprocess.PIPE)
-    try:
-        assert models.stdout
-        url = models.stdout.readline().decode().strip()
+    models = ("-m", "handler_testkit.models", "--tokens", "12", "--interval", "0")
+    with _served(running, *models) as url, _served(running, str(HERE / "argo_server.py")) as argo:
         running.environ |= {
             f"{name.upper()}_URL": f"{url}/{name}"
             for name in ("llm", "embeddings", "reranker", "whisper", "tts")
         }
+        running.environ |= {"ARGO_HOST": argo, "PIPELINES_FILE": str(HERE / "pipelines.toml")}
         yield
+
+
+@contextlib.contextmanager
+def _served(running: Bench, *arguments: str) -> Generator[str]:
+    """Run a server for the length of a `with` block; yields its address, which it prints."""
+    server = subprocess.Popen([sys.executable, *arguments], env=running.environ, stdout=subprocess.PIPE)
+    try:
+        assert server.stdout
+        yield server.stdout.readline().decode().strip()
     finally:
-        end(models)
+        end(server)
 
 
 def at_work(running: Bench, service: str) -> dict[str, float]:
@@ -85,7 +94,7 @@ def at_work(running: Bench, service: str) -> dict[str, float]:
 
 def measure() -> Figures:
     """Let each service work, then start all of them and the peer in turn."""
-    figures: Figures = {program: {} for program in (*VOICE, PEER_COMMAND)}
+    figures: Figures = {program: {} for program in (*SERVICES, PEER_COMMAND)}
 
     def note(program: str, found: dict[str, float]) -> None:
         for name, value in found.items():
@@ -94,13 +103,13 @@ def measure() -> Figures:
     with bench() as running:
         upstream = running.environ["LLM_URL"]
         with endpoints(running):
-            for service in VOICE:
+            for service in SERVICES:
                 tell(f"{service}: {REQUESTS} requests")
                 note(service, at_work(running, service))
             scripted = running.environ["LLM_URL"]
             for number in range(1, STARTS + 1):
-                tell(f"starts of the voice services: {number} of {STARTS}")
-                for program in (*VOICE, PEER_COMMAND):
+                tell(f"starts of the services: {number} of {STARTS}")
+                for program in (*SERVICES, PEER_COMMAND):
                     running.environ["LLM_URL"] = upstream if PROGRAMS[program][0] == "peer" else scripted
                     note(program, start_only(running, program))
     tell("")
@@ -110,7 +119,7 @@ def measure() -> Figures:
 def rows(figures: Figures) -> list[Row]:
     """The budgets of each service."""
     found: list[Row] = []
-    for service in VOICE:
+    for service in SERVICES:
         ours, theirs = figure(figures, service, "answered_ms"), figure(figures, PEER_COMMAND, "answered_ms")
         found.append(
             Row(

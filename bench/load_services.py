@@ -1,6 +1,6 @@
-"""The load of the voice services, in a process of its own; see `load.py`.
+"""The load of the services beside chat-handler, in a process of its own; see `load.py`.
 
-    python bench/load_voice.py '{"mode": "tts-module", "nats": "nats://…", "requests": 1000, "in_flight": 16}'
+    python bench/load_services.py '{"mode": "tts-module", "nats": "nats://…", "requests": 1000, "in_flight": 16}'
 
 Prints one line of JSON. Modes: `start` (asks until somebody answers), `info` (what the service serves), and the name of
 a service: as many of its requests as it is told.
@@ -18,6 +18,8 @@ from lean_nats import LeanNats
 from load import Answers
 
 from handler_messages import (
+    PipelineStatus,
+    PipelineTrigger,
     STTStreamMessage,
     STTTranscription,
     TTSRequest,
@@ -175,6 +177,31 @@ async def tts_module(job: dict) -> dict:
     return await spread(job, one)
 
 
+async def pipeline_bridge(job: dict) -> dict:
+    """A trigger each, from the first status to the end of its run."""
+    ended: dict[str, asyncio.Future[str]] = {}
+
+    def heard(subject: str, payload: bytes) -> None:
+        status = PipelineStatus.FromString(payload)
+        future = ended.get(subject.rsplit(".", 1)[-1])
+        if status.status in {"succeeded", "failed", "error"} and future is not None and not future.done():
+            future.set_result(status.status)
+
+    asker = await Asker.connect(job["nats"], subjects.PIPELINE_STATUS.wildcard, heard)
+
+    async def one(number: int) -> None:
+        request_id = f"p{number}"
+        future = ended[request_id] = asyncio.get_running_loop().create_future()
+        request = PipelineTrigger(request_id=request_id, pipeline="bench", parameters={"text": TEXT})
+        await asker.store(subjects.PIPELINE_TRIGGER.template, request.SerializeToString())
+        status = await asyncio.wait_for(future, PATIENCE)
+        del ended[request_id]
+        if status != "succeeded":
+            raise SystemExit(f"{request_id} is {status}")
+
+    return await spread(job, one)
+
+
 async def stt_module(job: dict) -> dict:
     """Sessions of `UTTERANCES` each, as fast as they are taken: an "ah", and the silence that ends it."""
     finals: dict[str, int] = {}
@@ -225,6 +252,7 @@ async def stt_module(job: dict) -> dict:
 MODES = {
     "start": start,
     "info": info,
+    "pipeline-bridge": pipeline_bridge,
     "stt-module": stt_module,
     "tts-module": tts_module,
     "voice-assistant": voice_assistant,
