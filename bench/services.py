@@ -10,8 +10,8 @@ import time
 from collections.abc import Generator
 
 from measure import (
-    PEER_COMMAND,
     HERE,
+    PEER_COMMAND,
     PROGRAMS,
     SERVICES,
     Bench,
