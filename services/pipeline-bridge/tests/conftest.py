@@ -218,10 +218,14 @@ class Stack:
 
     async def send(self, request_id: str, pipeline: str = "work", **parameters: str) -> None:
         """Trigger a pipeline."""
+        await self.client.send("ai.pipeline.trigger", self.request(request_id, pipeline, **parameters))
+
+    @staticmethod
+    def request(request_id: str, pipeline: str = "work", **parameters: str) -> PipelineTrigger:
+        """Return a trigger."""
         if pipeline == "work":
             parameters.setdefault("what", "something")
-        request = PipelineTrigger(request_id=request_id, pipeline=pipeline, parameters=parameters)
-        await self.client.send("ai.pipeline.trigger", request)
+        return PipelineTrigger(request_id=request_id, pipeline=pipeline, parameters=parameters)
 
     async def listen(self, request_id: str) -> Told:
         """Listen to what is told of a request."""
@@ -252,11 +256,11 @@ class Told:
     """What is told of one request."""
 
     def __init__(self, heard: Heard) -> None:
-        self._heard = heard
+        self.heard = heard
 
     @property
     def all(self) -> list[PipelineStatus]:
-        return [read(message) for message in self._heard.all]
+        return [read(message) for message in self.heard.all]
 
     @property
     def statuses(self) -> list[str]:
@@ -270,7 +274,7 @@ class Told:
         self, condition: Callable[[list[PipelineStatus]], object], timeout: float = 20.0
     ) -> list[PipelineStatus]:
         """Wait until `condition` holds for what was told."""
-        await self._heard.until(lambda heard: bool(heard and condition(self.all)), timeout)
+        await self.heard.until(lambda heard: bool(heard and condition(self.all)), timeout)
         return self.all
 
     async def status(self, status: str) -> PipelineStatus:

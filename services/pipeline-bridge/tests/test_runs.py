@@ -145,7 +145,7 @@ async def test_json_is_answered_in_json(stack: Stack) -> None:
             "ai.pipeline.trigger", body, msg_id="x", headers={"Content-Type": "application/json"}
         )
         await told.ended()
-    assert told._heard.all[0].headers["Content-Type"] == "application/json"
+    assert told.heard.all[0].headers["Content-Type"] == "application/json"
 
 
 async def test_a_request_without_an_id_gets_one(stack: Stack) -> None:
