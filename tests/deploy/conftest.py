@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent.parent
 NATS = ROOT / "deploy" / "base" / "nats"
 VOICE = ("stt-module", "tts-module", "voice-assistant")
-USERS = ("chat-handler", *VOICE, "frontend", "client", "operator", "system")
+USERS = ("chat-handler", *VOICE, "pipeline-bridge", "frontend", "client", "operator", "system")
 
 
 def password(user: str) -> str:

@@ -55,7 +55,12 @@ def told(home: Rendering, nats: Secured, tmp_path: Path) -> Callable[[str, str],
         "0.0.0.0": "127.0.0.1",
         "/data/": f"{tmp_path}/",
         "/documents": str(documents),
+        "/run/secrets/argo/token": str(tmp_path / "argo-token"),
+        # A ConfigMap that is optional and not there is mounted as an empty folder.
+        "/etc/pipelines": str(tmp_path / "pipelines"),
     }
+    (tmp_path / "argo-token").write_text("t0ken")
+    (tmp_path / "pipelines").mkdir()
 
     def environ(kind: str, name: str) -> dict[str, str]:
         item = home.find(kind, name)
@@ -127,8 +132,8 @@ def test_home_ingests_its_documents_and_answers_whoever_may_ask(
         chat.close()
 
 
-@pytest.mark.parametrize("name", VOICE)
-def test_a_voice_service_is_ready_with_what_it_is_told_at_home(
+@pytest.mark.parametrize("name", [*VOICE, "pipeline-bridge"])
+def test_a_service_is_ready_with_what_it_is_told_at_home(
     nats: Secured, told: Callable[[str, str], dict[str, str]], inference: ServiceProcess, name: str
 ) -> None:
     del inference

@@ -213,7 +213,7 @@ async def service_hears(raw: object) -> None:
         ("frontend", "ai.chat.response.r1"),
         ("frontend", "ai.chat.response.stream.r1"),
         ("frontend", "ai.dlq.chat-handler"),
-        ("frontend", "ai.pipeline.trigger"),
+        ("frontend", "ai.pipeline.status.r1"),
         ("frontend", "$JS.API.CONSUMER.CREATE.AI_CHAT_STREAM"),
         ("frontend", "$JS.API.STREAM.MSG.GET.COMPANIONS_CHAT"),
         ("frontend", "$JS.API.DIRECT.GET.KV_chat-sessions.$KV.chat-sessions.x"),
