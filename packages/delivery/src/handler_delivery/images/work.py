@@ -20,6 +20,8 @@ from handler_delivery.images.container import container
 from handler_messages import (
     ChatRequest,
     ChatResponse,
+    PipelineStatus,
+    PipelineTrigger,
     STTStreamMessage,
     STTTranscription,
     TTSFullResponse,
@@ -29,6 +31,7 @@ from handler_messages import (
     VoiceResponse,
     subjects,
 )
+from handler_testkit.argo import ArgoServer
 from handler_testkit.endpoints import HttpEndpoint, stalling
 from handler_testkit.models import HEARD, inference, silence, vowel
 from handler_testkit.nats import free_port, nats_server
@@ -64,7 +67,9 @@ def work(machine: Engine, member: Member, image: str) -> list[str]:
         return asyncio.run(scenario(machine, image, Path(scratch)))
 
 
-async def handler(machine: Engine, image: str, folder: Path, ask: Question | None = None) -> list[str]:
+async def handler(
+    machine: Engine, image: str, folder: Path, ask: Question | None = None, **more: str
+) -> list[str]:
     """Start a handler against a real nats-server with TLS and a scripted model; it must be ready, and exit 0."""
     tls = certificates(folder)
     image = machine.with_files(image, _readable(folder))
@@ -76,6 +81,7 @@ async def handler(machine: Engine, image: str, folder: Path, ask: Question | Non
                 "NATS_TLS_CA": f"/check/{Path(tls.ca).name}",
                 "HEALTH_PORT": str(port),
                 **{f"{name.upper()}_URL": f"{endpoint.url}/{name}" for name in ROUTES},
+                **more,
             }
             with container(machine, image, environ=environ) as running:
                 problems = await asyncio.to_thread(_becomes_ready, running, f"http://127.0.0.1:{port}/readyz")
@@ -138,6 +144,29 @@ async def local_inference(machine: Engine, image: str, _: Path) -> list[str]:
         return problems + await asyncio.to_thread(_ends_well, running)
 
 
+async def pipeline_bridge(machine: Engine, image: str, folder: Path) -> list[str]:
+    """Trigger a shipped pipeline on a scripted Argo Server, and read what pipeline-bridge tells of its run."""
+
+    async def ask(client: Client) -> list[str]:
+        heard = await client.listen(subjects.PIPELINE_STATUS.build(request_id="image"))
+        request = PipelineTrigger(request_id="image", pipeline="document-ingestion")
+        request.parameters["source-url"] = "https://example.com/page.md"
+        await client.send(subjects.PIPELINE_TRIGGER.template, request)
+        await argo.wait(lambda: bool(argo.workflows.live))
+        for phase in ("Running", "Succeeded"):
+            argo.move(next(iter(argo.workflows.live)), phase)
+        told: list[PipelineStatus] = []
+        while not told or told[-1].status not in {"succeeded", "failed", "error"}:
+            told.append(PipelineStatus.FromString((await heard.next(20)).data))
+        steps = list(dict.fromkeys(status.status for status in told))
+        well = steps == ["submitted", "pending", "running", "succeeded"]
+        return [] if well else [f"it does not see a run through: {', '.join(steps)}: {told[-1].message}"]
+
+    argo = ArgoServer({"document-ingestion": {"source-url": None, "collection": ""}})
+    async with argo:
+        return await handler(machine, image, folder, ask, ARGO_HOST=argo.url)
+
+
 async def stt_module(machine: Engine, image: str, folder: Path) -> list[str]:
     """Speak into a session, and read what stt-module wrote down."""
 
@@ -198,6 +227,7 @@ SCENARIOS: dict[str, Callable[[Engine, str, Path], Coroutine[Any, Any, list[str]
     "chat-handler": chat_handler,
     "document-ingestion": document_ingestion,
     "local-inference": local_inference,
+    "pipeline-bridge": pipeline_bridge,
     "stt-module": stt_module,
     "tts-module": tts_module,
     "voice-assistant": voice_assistant,
