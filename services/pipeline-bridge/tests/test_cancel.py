@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING
 
 import pytest
 
 from handler_testkit.services import until
 from pipeline_bridge.engines import Observation
+from pipeline_bridge.runs import name_of
 
 if TYPE_CHECKING:
     from conftest import Stack, Told
@@ -136,3 +138,38 @@ async def test_what_is_unknown_or_over_is_cancelled_without_a_word(stack: Stack)
         other = await stack.trigger("r2")
         await other.status("pending")
         assert told.statuses[-1] == "succeeded"
+
+
+async def test_at_whatever_moment_a_run_is_cancelled_it_ends_and_nothing_goes_on(stack: Stack) -> None:
+    dice = random.Random(7)
+    number = 60
+    async with stack.bridge(), stack.bridge():
+        told = [await stack.listen(f"r{each}") for each in range(number)]
+
+        async def one(each: int) -> None:
+            await stack.send(f"r{each}")
+            await asyncio.sleep(dice.uniform(0, 0.15))
+            await stack.cancel(f"r{each}", "changed my mind")
+
+        async def engine() -> None:
+            while True:
+                await asyncio.sleep(0.002)
+                name = dice.choice(list(stack.engine.runs) or [""])
+                state = name and stack.engine.runs[name][-1].state
+                if state in {"pending", "running"}:
+                    stack.engine.tell(name, RUNNING if state == "pending" else DONE)
+
+        moving = asyncio.create_task(engine())
+        await asyncio.gather(*map(one, range(number)))
+        ends = [(await each.ended())[-1] for each in told]
+        moving.cancel()
+        await until(lambda: stack.engine.followers == 0)
+    stopped = dict(stack.engine.stops)
+    for each, end in enumerate(ends):
+        observations = stack.engine.runs.get(name_of("work", f"r{each}"), [])
+        if end.status == "succeeded":
+            assert observations[-1] == DONE
+        else:
+            assert (end.status, end.error.type) == ("failed", "cancelled")
+            assert not observations or name_of("work", f"r{each}") in stopped
+    assert {end.status for end in ends} == {"succeeded", "failed"}
