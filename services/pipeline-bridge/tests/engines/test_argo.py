@@ -188,14 +188,23 @@ async def test_what_argo_finds_wrong_is_told_in_its_words(server: ArgoServer, en
         await engine.submit(ordered())
 
 
-@pytest.mark.parametrize("operation", ["get", "submit", "stop"])
-async def test_a_404_that_is_not_argos_may_pass(operation: str) -> None:
-    async with HttpEndpoint(answering("default backend - 404", 404)) as proxy, engine_of(proxy.url) as engine:
+@pytest.mark.parametrize("operation", ["submit", "follow", "stop"])
+@pytest.mark.parametrize(
+    ("status", "headers"), [(404, {}), (200, {}), (302, {"location": "https://login.test/"})]
+)
+async def test_an_answer_that_is_not_argos_may_pass(
+    operation: str, status: int, headers: dict[str, str]
+) -> None:
+    script = answering("default backend", status, headers)
+    async with HttpEndpoint(script) as proxy, engine_of(proxy.url) as engine:
         with pytest.raises(UpstreamUnavailable, match="no answer of an Argo Server: check ARGO_HOST"):
-            if operation == "stop":
-                await engine.stop(ordered(), "run-1", "too late")
-            else:
-                await engine.submit(ordered())
+            match operation:
+                case "submit":
+                    await engine.submit(ordered())
+                case "follow":
+                    await anext(engine.follow(ordered(), "run-1"))
+                case _:
+                    await engine.stop(ordered(), "run-1", "too late")
 
 
 async def test_an_argo_server_that_is_down_is_an_error_to_try_again_after(
