@@ -107,8 +107,9 @@ class Api:
             UpstreamError: One of its kinds.
         """
         pages = self.pages("/runs", here=True, equals=("display_name", display_name), sort_by="created_at")
-        # databases compare without regard to case, and a proxy may have lost the filter
-        return [run async for page in pages for run in page.runs if run.display_name == display_name]
+        # databases compare without regard to case; of a run that Kubeflow cannot read it says the id alone
+        names = {display_name, ""}
+        return [run async for page in pages for run in page.runs if run.display_name in names]
 
     async def run(self, run_id: str) -> Run | None:
         """Return a run, or None if there is none.

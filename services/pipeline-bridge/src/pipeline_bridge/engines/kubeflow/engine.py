@@ -21,7 +21,7 @@ from pipeline_bridge.engines import ENDS
 from pipeline_bridge.engines.kubeflow.api import Api
 from pipeline_bridge.engines.kubeflow.observing import observed
 from pipeline_bridge.engines.kubeflow.reference import References
-from pipeline_bridge.engines.kubeflow.wire import NewRun, RuntimeConfig, VersionReference
+from pipeline_bridge.engines.kubeflow.wire import NEVER, NewRun, RuntimeConfig, VersionReference
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -201,8 +201,10 @@ class Kubeflow:
         )
 
 
-def _precedence(run: Run) -> tuple[bool, datetime, str]:
-    return run.state not in {"SUCCEEDED", "SKIPPED"}, run.created_at, run.run_id
+def _precedence(run: Run) -> tuple[bool, bool, datetime, str]:
+    """Return what puts the run of an order first; last is what Kubeflow itself cannot read."""
+    unfinished = run.state not in {"SUCCEEDED", "SKIPPED"}
+    return unfinished, run.created_at == NEVER, run.created_at, run.run_id
 
 
 def _typed(parameter: Parameter, value: str) -> str | int | float | bool:
