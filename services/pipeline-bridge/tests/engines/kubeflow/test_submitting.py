@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
 
 from handler_base.errors import UpstreamRejected, UpstreamUnavailable
@@ -172,10 +172,17 @@ async def test_a_run_that_kubeflow_cannot_read_is_a_run_all_the_same(bench: Benc
     assert bench.server.created["order-r-1"] == 1
 
 
-def test_a_run_that_kubeflow_cannot_read_comes_after_those_that_it_can() -> None:
-    broken, older, newer = Run("a"), Run("c", created_at=datetime(2026, 1, 1, tzinfo=UTC)), Run("b")
-    newer = msgspec.structs.replace(newer, created_at=datetime(2026, 1, 2, tzinfo=UTC))
-    assert sorted([broken, newer, older], key=_precedence) == [older, newer, broken]
+def test_every_replica_puts_the_same_run_first_in_whatever_order_they_are_listed() -> None:
+    first, second = (datetime(2026, 1, 1, 12, 0, second, tzinfo=UTC) for second in (0, 1))
+    runs = [
+        Run("c", state="SUCCEEDED", created_at=second),
+        Run("b", state="RUNNING", created_at=first),
+        Run("d", state="FAILED", created_at=first),
+        Run("a", state="PENDING", created_at=second),
+        Run("0"),  # one that Kubeflow itself cannot read
+    ]
+    for listed in itertools.permutations(runs):
+        assert sorted(listed, key=_precedence) == runs
 
 
 async def test_two_replicas_at_once_make_one_run_between_them(bench: Bench) -> None:
