@@ -116,6 +116,35 @@ async def test_a_run_that_ended_before_it_could_be_stopped_is_told_as_it_ended(s
         await told.ended()
 
 
+async def test_a_run_that_was_stopped_without_a_word_of_it_is_told_as_cancelled(stack: Stack) -> None:
+    """As when the answer of the engine was lost, or who had told it crashed."""
+    async with stack.bridge():
+        told = await stack.trigger("r1")
+        await told.until(lambda all_: all_[-1].run_id)
+        stack.engine.runs[stack.name()].append(Observation("failed", "Stopped"))
+        await stack.cancel("r1", "changed my mind")
+        await cancelled(told, "cancelled: changed my mind (Stopped)")
+
+
+async def test_a_run_that_comes_about_after_its_cancellation_is_stopped_too(stack: Stack) -> None:
+    stack.engine.gate.clear()
+    async with stack.bridge():
+        told = await stack.trigger("r1")
+        await until(lambda: stack.engine.submits)
+        name, order = next(iter(stack.engine.runs.items()))
+        del stack.engine.runs[name]  # it takes its time
+        await stack.cancel("r1", "changed my mind")
+        await asyncio.sleep(0.2)
+        stack.engine.fail()
+        stack.engine.gate.set()
+        await told.until(lambda all_: "changed my mind, but argo at" in all_[-1].message)
+        stack.engine.recover()
+        await cancelled(told)
+        stack.engine.runs[name] = order
+        await until(lambda: stack.engine.stops)
+    assert stack.engine.stops == [(name, "cancelled: changed my mind")]
+
+
 async def test_an_engine_that_cannot_be_told_for_too_long_is_an_error(stack: Stack) -> None:
     async with stack.bridge(ENGINE_PATIENCE="0.2"):
         told = await stack.trigger("r1")
