@@ -266,6 +266,15 @@ def cleaned(value: Any, fields: str, prefix: str = "") -> Any:
     return _picked(value, paths, "", exclude=exclude)
 
 
+def filled(value: Json) -> Json:
+    """Return a workflow with what Go writes for fields that were left out."""
+    return {
+        "metadata": {"creationTimestamp": None, **value.get("metadata", {})},
+        "spec": {"arguments": {}, **value.get("spec", {})},
+        "status": {"startedAt": None, "finishedAt": None, **value.get("status", {})},
+    }
+
+
 def _picked(value: Any, paths: set[str], at: str, *, exclude: bool) -> Any:
     if isinstance(value, list):
         return [_picked(one, paths, at, exclude=exclude) for one in value]  # pyright: ignore[reportUnknownVariableType]

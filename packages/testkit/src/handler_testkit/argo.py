@@ -15,23 +15,24 @@ fails if there was a violation.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
-from handler_testkit._argo_faults import Faults
+from handler_testkit._argo_faults import DISASTERS, Fault, Faults
+from handler_testkit._argo_pace import paced
 from handler_testkit._argo_submit import Refused, submitted
-from handler_testkit._argo_workflows import Workflow, Workflows, cleaned, selecting
+from handler_testkit._argo_workflows import Workflow, Workflows, cleaned, filled, selecting
 from handler_testkit.endpoints import Exchange, HttpEndpoint
 from handler_testkit.openapi import described
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
-    from handler_testkit._argo_faults import Fault
     from handler_testkit.endpoints import Request
+
+__all__ = ["DISASTERS", "ArgoServer", "Fault", "Faults", "Workflow", "paced"]
 
 Json = dict[str, Any]
 
@@ -249,7 +250,7 @@ class ArgoServer:
         }
         picked = cleaned(value, query.get("fields", ""))
         items: list[Json] = picked.get("items", [])
-        return {"metadata": picked.get("metadata", {}), "items": [_filled(one) for one in items] or None}
+        return {"metadata": picked.get("metadata", {}), "items": [filled(one) for one in items] or None}
 
     def _submit(self, body: Json) -> Workflow:
         workflow = submitted(body, self.templates)
@@ -377,7 +378,7 @@ class ArgoServer:
             self.violations += self._contract.streamed("GET", path, line)
 
     def _shown(self, workflow: Workflow, fields: str, prefix: str = "") -> Json:
-        return _filled(cleaned(workflow.object(self.namespace), fields, prefix))
+        return filled(cleaned(workflow.object(self.namespace), fields, prefix))
 
     def _selecting(self, query: Mapping[str, str]) -> Callable[[Workflow], bool]:
         try:
@@ -386,41 +387,3 @@ class ArgoServer:
             )
         except ValueError as error:
             raise Refused(3, str(error)) from None
-
-
-def paced(
-    server: ArgoServer, seconds: Callable[[], float], moves: Iterable[tuple[str, Mapping[str, object]]]
-) -> Callable[[Workflow], object]:
-    """Return an `on_submit` that lets every workflow go through `moves`, each after a pause.
-
-    Args:
-        server: Where they are.
-        seconds: Draws a pause.
-        moves: Phases, with other fields that change along.
-    """
-    plan = list(moves)
-
-    def begin(workflow: Workflow) -> None:
-        loop = asyncio.get_running_loop()
-
-        def step(number: int) -> None:
-            now = server.workflows.live.get(workflow.name)
-            if now is None or now.ended or now.shutdown:
-                return
-            phase, fields = plan[number]
-            server.move(workflow.name, phase, **fields)
-            if number + 1 < len(plan):
-                loop.call_later(seconds(), step, number + 1)
-
-        loop.call_later(seconds(), step, 0)
-
-    return begin
-
-
-def _filled(value: Json) -> Json:
-    """Return a workflow with what Go writes for fields that were left out."""
-    return {
-        "metadata": {"creationTimestamp": None, **value.get("metadata", {})},
-        "spec": {"arguments": {}, **value.get("spec", {})},
-        "status": {"startedAt": None, "finishedAt": None, **value.get("status", {})},
-    }

@@ -18,14 +18,14 @@ from handler_base.errors import ConfigError, InvalidRequest, NotFound
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+SHIPPED = Path(__file__).with_name("catalogue.toml")
+"""The catalogue that comes with the service."""
+
 EngineName = Literal["argo", "kubeflow", "local"]
 
 MAX_VALUE_CHARS = 8192
 """Longest value of a parameter."""
 
-_SHIPPED = Path(__file__).with_name(
-    "catalogue.toml"
-)  # importlib.resources costs a start more than all else here
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _RATE = re.compile(r"([1-9][0-9]*) */ *(second|minute|hour|day)")
 _SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
@@ -217,7 +217,7 @@ def load(paths: Iterable[str], engines: Iterable[str]) -> Catalogue:
         ConfigError: With every problem of every file.
     """
     problems: list[str] = []
-    tables: dict[str, Any] = tomllib.loads(_SHIPPED.read_text())
+    tables: dict[str, Any] = tomllib.loads(SHIPPED.read_text())
     for path in paths:
         try:
             for file in _files(Path(path)):

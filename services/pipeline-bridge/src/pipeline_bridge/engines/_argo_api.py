@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from handler_base.errors import UpstreamRejected, UpstreamUnavailable
+from handler_base.errors import UpstreamProtocol, UpstreamRejected, UpstreamUnavailable
 from pipeline_bridge.engines._token import Token
 
 if TYPE_CHECKING:
@@ -209,8 +209,8 @@ class Lines:
 class ArgoApi:
     """The Argo Server.
 
-    Every call may raise an `UpstreamError` or `Overloaded`. A refused token is one that may pass, as is an answer 404
-    that does not name what is missing: that is a proxy's, not Argo's.
+    Every call may raise an `UpstreamError` or `Overloaded`. A refused token is one that may pass, as is an answer that
+    is not Argo's: a 404 that does not name what is missing, a page to log in, a way to one.
 
     Args:
         pool: Where its connections come from.
@@ -234,36 +234,41 @@ class ArgoApi:
         """
         body = self._encoder.encode(submission)
         try:
-            await self._call("POST", f"{self._workflows}/submit", body=body, repeat="always")
+            content = await self._call("POST", f"{self._workflows}/submit", body=body, repeat="always")
+            self._one(submission.submit_options.name, content)
+        except UpstreamProtocol as error:
+            raise self._elsewhere(error) from error
         except UpstreamRejected as error:
             if error.status != 409:  # it exists: a call before this one was answered to nobody
                 raise self._not_submitted(error, submission) from error
 
     async def get(self, name: str) -> Workflow | None:
         """Return a workflow, from the archive if need be; None if there is none."""
+        path = f"{self._workflows}/{name}"
         try:
-            content = await self._call(
-                "GET", f"{self._workflows}/{name}", params={"fields": _OF_ONE}, repeat="always"
-            )
-        except UpstreamRejected as error:
+            return self._one(name, await self._call("GET", path, params={"fields": _OF_ONE}, repeat="always"))
+        except (UpstreamRejected, UpstreamProtocol) as error:
             if self.missing(error, name):
                 return None
             raise self._elsewhere(error) from error
-        return self._endpoint.decode(content, Workflow)
 
     async def active(self) -> WorkflowList:
         """Return our workflows that have not ended."""
         params = {"listOptions.labelSelector": ACTIVE, "fields": _OF_LIST}
         try:
             content = await self._call("GET", self._workflows, params=params, repeat="always")
-        except UpstreamRejected as error:
+            return self._endpoint.decode(content, WorkflowList)
+        except (UpstreamRejected, UpstreamProtocol) as error:
             raise self._elsewhere(error) from error
-        return self._endpoint.decode(content, WorkflowList)
 
     async def stop(self, name: str, reason: str) -> None:
         """Tell a workflow to stop. One that has ended is an error, of status 500 in most versions."""
         body = self._encoder.encode({"name": name, "namespace": self.namespace, "message": reason})
-        await self._call("PUT", f"{self._workflows}/{name}/stop", body=body, repeat="unstarted")
+        try:
+            content = await self._call("PUT", f"{self._workflows}/{name}/stop", body=body, repeat="unstarted")
+            self._one(name, content)
+        except UpstreamProtocol as error:
+            raise self._elsewhere(error) from error
 
     def watch(self, version: str) -> StreamedResponse:
         """Return the stream of changes of our workflows after a version, to be entered and read by lines.
@@ -310,6 +315,13 @@ class ArgoApi:
             raise
         return response.content
 
+    def _one(self, name: str, content: bytes) -> Workflow:
+        """Read a workflow, which must be the one that was spoken of."""
+        workflow = self._endpoint.decode(content, Workflow)
+        if workflow.metadata.name != name:
+            raise self._endpoint.unreadable(f"another workflow than {name}")
+        return workflow
+
     def _not_submitted(self, error: UpstreamRejected, submission: Submission) -> UpstreamError:
         kind, name = submission.resource_kind, submission.resource_name
         if error.status != 404:
@@ -324,7 +336,7 @@ class ArgoApi:
             said=error.said,
         )
 
-    def _elsewhere(self, error: UpstreamRejected) -> UpstreamError:
+    def _elsewhere(self, error: UpstreamError) -> UpstreamError:
         """Return the error for an answer that the Argo Server would not give."""
         return UpstreamUnavailable(
             f"{error.message.partition('; check')[0]}; that is no answer of an Argo Server: check ARGO_HOST",

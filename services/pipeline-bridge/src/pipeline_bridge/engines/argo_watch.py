@@ -174,7 +174,8 @@ class Following:
             self._known.pop(name, None)  # ended ones are many, and rarely asked for again
         else:
             self._known[name] = version, observation
-        return any([follower.put(observation) for follower in followers])
+        news = [follower.put(observation) for follower in followers]
+        return any(news)
 
     async def _look_up(self, follower: Follower) -> None:
         follower.doubtful = False
@@ -193,14 +194,14 @@ class Following:
         """List the workflows that have not ended; return the version of the list, and whether it has news."""
         listed = await self._api.active()
         items = listed.items or []
-        news = any([self._take(workflow) for workflow in items])
+        news = [self._take(workflow) for workflow in items]
         self._listed = True
         held = {workflow.metadata.name for workflow in items}
         for name, followers in self._followers.items():
             if name not in held:
                 for follower in followers:
                     follower.doubt()
-        return listed.metadata.resource_version or "", news
+        return listed.metadata.resource_version or "", any(news)
 
     # How it comes
 
