@@ -188,26 +188,47 @@ def test_one_command_names_another_registry_everywhere_and_all_checks_still_hold
     assert checker.problems() == []
 
 
+def example(word: str) -> str:
+    """Return the one example of an overlay that has a word in it."""
+    blocks: list[str] = re.findall(r"^```yaml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    (found,) = [block for block in blocks if word in block]
+    return found
+
+
 @pytest.mark.parametrize("volume", ["ConfigMap", "PersistentVolumeClaim"])
 def test_an_overlay_may_bring_voices_as_the_guide_says(tmp_path: Path, tool: Path, volume: str) -> None:
-    (block,) = re.findall(r"^```yaml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    block = example("VOICES_DIR")
     if volume == "PersistentVolumeClaim":
         assert "`persistentVolumeClaim: { claimName: voices }`" in GUIDE
         before, _, rest = block.partition("          configMap:\n")
         after = rest[rest.index("      - op: add") :]
         block = f"{before}          persistentVolumeClaim: {{ claimName: voices }}\n{after}"
-    deploy = tmp_path / "deploy"
-    shutil.copytree(ROOT / "deploy", deploy)
-    overlay = deploy / "overlays" / "spoken"
-    overlay.mkdir()
-    (overlay / "kustomization.yaml").write_text(f"namespace: ai\nresources: [../home]\n{block}")
-    rendering = render(tool, overlay)
+    rendering = laid_over_home(tmp_path, tool, block)
     speaking = rendering.find("Deployment", "tts-module")
     assert speaking
     assert {"name": "voices", "mountPath": "/voices", "readOnly": True} in speaking.containers[0][
         "volumeMounts"
     ]
+
+
+def test_an_overlay_may_show_kubeflow_a_token_as_the_guide_says(tmp_path: Path, tool: Path) -> None:
+    rendering = laid_over_home(tmp_path, tool, example("KUBEFLOW_TOKEN_FILE"))
+    bridge = rendering.find("Deployment", "pipeline-bridge")
+    assert bridge
+    (volume,) = [one for one in items(bridge.pod, "volumes") if one["name"] == "kubeflow"]
+    (source,) = items(volume, "projected", "sources")
+    assert source["serviceAccountToken"]["audience"] == "pipelines.kubeflow.org"
+
+
+def laid_over_home(folder: Path, tool: Path, block: str) -> Rendering:
+    """Render an overlay that adds to `home`, and see that nothing is wrong with it."""
+    deploy = folder / "deploy"
+    shutil.copytree(ROOT / "deploy", deploy)
+    overlay = deploy / "overlays" / "mine"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(f"namespace: ai\nresources: [../home]\n{block}")
     assert Checker(workspace=Workspace(ROOT), deploy=deploy, contracts=None, tool=tool).problems() == []
+    return render(tool, overlay)
 
 
 def test_the_last_step_asks_as_frontend_with_its_password(walk: Walk) -> None:

@@ -6,14 +6,12 @@ import asyncio
 import signal
 from typing import TYPE_CHECKING
 
-from handler_testkit.argo import ArgoServer
+from handler_testkit.argo import ArgoServer, paced
 from handler_testkit.otlp import otlp_collector
 from handler_testkit.services import ServiceProcess
 
 if TYPE_CHECKING:
     from conftest import Stack
-
-    from handler_testkit.argo import Workflow
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SECRET = "the password is swordfish"
@@ -21,11 +19,8 @@ SUBJECT = "ai.pipeline.trigger"
 
 
 async def test_a_run_is_seen_from_outside_and_what_it_is_told_is_not(stack: Stack) -> None:
-    def advance(workflow: Workflow) -> None:
-        for phase in ("Running", "Succeeded"):
-            asyncio.get_running_loop().call_soon(argo.move, workflow.name, phase)
-
-    argo = ArgoServer({"work": {"what": None, "often": "1"}}, on_submit=advance)
+    argo = ArgoServer({"work": {"what": None, "often": "1"}})
+    argo.on_submit = paced(argo, lambda: 0.0, [("Running", {}), ("Succeeded", {})])
     with otlp_collector() as collector:
         async with argo:
             environ = stack.environ(
