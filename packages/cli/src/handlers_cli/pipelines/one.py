@@ -117,7 +117,7 @@ class _One:
         """
         request_id = self._options.request_id
         try:
-            listed = await bridge.runs(self._exchange, PipelineRunListRequest(request_id=request_id))
+            listed = await bridge.runs(self._exchange, PipelineRunListRequest(run_request_id=request_id))
         except Unreachable:
             if not await self._has_begun():
                 raise
@@ -146,7 +146,7 @@ class _One:
             shower = before = _Kept(self._terminal)
         else:
             before = Lines(self._terminal, named=True)
-            shower = Live(self._terminal, before.clock, named=True) if self._terminal.live else before
+            shower = Live(self._terminal, before.clock, past[-1]) if self._terminal.live else before
             self._describe(run)
         for status in past:
             before.status(status)

@@ -107,14 +107,22 @@ class Lines:
 
 
 class Live(Lines):
-    """One line that is drawn over until the end; see `Lines`."""
+    """One line that is drawn over until the end.
 
-    def __init__(self, terminal: Terminal, clock: Clock | None = None, *, named: bool = False) -> None:
-        super().__init__(terminal, clock, named=named)
+    Args:
+        terminal: Where to.
+        clock: Knows when the run began, if it was shown before.
+        last: The last status that was shown before.
+    """
+
+    def __init__(
+        self, terminal: Terminal, clock: Clock | None = None, last: PipelineStatus | None = None
+    ) -> None:
+        super().__init__(terminal, clock, named=last is not None)
         self._drawn = False
         self._frame = 0
-        self._status = "stored"
-        self._message = ""
+        self._status = "stored" if last is None else last.status
+        self._message = "" if last is None else one_line(last.message)
 
     def status(self, status: PipelineStatus) -> None:
         """Draw the status; the last one stays."""
