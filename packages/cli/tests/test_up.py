@@ -39,7 +39,7 @@ class Stack:
     def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
         self.folder = folder
         self.data = folder / "data"
-        self.ports = {"nats": free_port(), "inference": free_port(), "health": free_port(following=3)}
+        self.ports = {"nats": free_port(), "inference": free_port(), "health": free_port(following=4)}
         self.url = f"nats://127.0.0.1:{self.ports['nats']}"
         self.arguments = arguments
         self.environ = {**os.environ, **environ}
