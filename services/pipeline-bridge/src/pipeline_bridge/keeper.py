@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 60.0
-"""How often the whole bucket is read, in case a change was not heard."""
+LOOK_SECONDS = 600.0
+"""How often the whole bucket is read, in case a change was not heard; it keeps what ended, too."""
 
 RELEASE_SECONDS = 3.0
 """Longest wait for the bucket when the service stops."""
@@ -73,6 +73,7 @@ class Keeper:
         self._slots = asyncio.Semaphore(settings.max_runs)
         self._active: dict[str, Run] = {}
         self._mine: dict[str, _Ours] = {}
+        self._doubted: set[str] = set()
         self._beginning: set[str] = set()
         self._lost: set[str] = set()
         self._tasks: asyncio.TaskGroup | None = None
@@ -202,8 +203,11 @@ class Keeper:
         if run.ended:
             self._active.pop(run.request_id, None)
             return
+        ours, before = self._mine.get(run.request_id), self._active.get(run.request_id)
+        if before is not None and before.owner != run.owner:
+            # Several may have tried to have it: what was heard last need not be what holds.
+            self._doubted.add(run.request_id)
         self._active[run.request_id] = run
-        ours = self._mine.get(run.request_id)
         if ours is not None and run.cancel is not None:
             ours.follower.cancel(run.cancel)
         if ours is None and not run.owner:
@@ -225,7 +229,17 @@ class Keeper:
             elif run.cancel is not None:
                 ours.follower.cancel(run.cancel)
 
+    async def _look_again(self) -> None:
+        while self._doubted:
+            request_id = self._doubted.pop()
+            stored = await self._runs.load(request_id)
+            if stored is None or stored.run.ended:
+                self._active.pop(request_id, None)
+            else:
+                self._active[request_id] = stored.run
+
     async def _take_over(self) -> None:
+        await self._look_again()
         left: set[str] = set()
         for run in list(self._active.values()):
             id_, owner = run.request_id, run.owner
@@ -261,6 +275,7 @@ class Keeper:
         try:
             revision = await self._runs.save(run, stored.revision)
         except Conflict:
+            self._doubted.add(request_id)
             return None
         log.info("taken over", extra={"request_id": request_id, "pipeline": run.pipeline, "from": owner})
         return Stored(run, revision)

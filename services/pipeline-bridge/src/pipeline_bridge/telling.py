@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pipeline_bridge.statuses import Statuses
 
     T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.2
 _RETRY_SECONDS_MAX = 5.0
@@ -119,6 +122,7 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await call()
-        except MessagingError:
+        except MessagingError as error:
+            log.warning("a run waits for NATS: %s", error)
             await asyncio.sleep(delay * random.uniform(0.5, 1))
             delay = min(_RETRY_SECONDS_MAX, delay * 2)
