@@ -62,8 +62,10 @@ async def test_a_failed_document_makes_the_exit_code_1(tmp_path, folder, embeddi
     (folder / "bad.md").write_bytes(b"\xff\xff")
     code, out, _ = await run(tmp_path, "docs", EMBEDDINGS_URL=embeddings.url)
     assert code == 1
-    assert "failed: docs/bad.md: is not UTF-8 text" in out
-    assert "1 added" in out
+    reason, summary = out.splitlines()
+    assert reason.startswith("failed: docs/bad.md: is not UTF-8 text: ")
+    assert "1 added" in summary
+    assert f"1 failed ({reason.removeprefix('failed: ')}); 1 chunks" in summary
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,18 @@ async def test_a_run_is_described_with_its_statuses_and_followed_to_its_end(run,
     assert lines[6:] == ["0.0 s · submitted", "5.0 s · running 1/2 a.md", "1 min 05 s ✓ succeeded 2 added"]
 
 
+async def test_of_much_progress_the_first_and_the_last_word_is_told(run, mine, terminal) -> None:
+    for number in range(2, 30):
+        await mine.status("mine", "running", f"{number}/30 x.md")
+    await mine.status("mine", "succeeded")
+    assert await run() == 0
+    shown = [line.split(maxsplit=3)[3] for line in terminal.said.splitlines()[-4:]]
+    assert shown[0].endswith("submitted")
+    assert shown[1].endswith("running    1/2 a.md")
+    assert shown[2].endswith("running    29/30 x.md")
+    assert shown[3].endswith("succeeded")
+
+
 async def test_on_a_terminal_what_was_stays_and_what_comes_is_drawn_over(run, mine, tty) -> None:
     following = asyncio.ensure_future(run(terminal=tty))
     await tty.says("1 min 05 s  ")

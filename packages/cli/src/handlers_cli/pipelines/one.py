@@ -148,7 +148,7 @@ class _One:
             before = Lines(self._terminal, named=True)
             shower = Live(self._terminal, before.clock, past[-1]) if self._terminal.live else before
             self._describe(run)
-        for status in past:
+        for status in past if self._options.as_json else _told_of(past):
             before.status(status)
         self._showing.append(shower)
         return shower
@@ -157,7 +157,8 @@ class _One:
         terminal = self._terminal
         terminal.line(f"{terminal.bold(one_line(run.pipeline))}  {terminal.dim(one_line(run.engine))}")
         facts = [("request", run.request_id), ("run", run.run_id), ("user", run.user_id)]
-        facts += [("parameter", f"{name}={value}") for name, value in sorted(run.parameters.items())]
+        told = sorted(run.parameters.items())
+        facts += [("parameter", f"{name}={value}") for name, value in told if value]
         if run.created:
             at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.created))
             facts.append(("triggered", f"{at}, {duration(time.time() - run.created)} ago"))
@@ -213,6 +214,17 @@ class _Kept(Whole):
     def status(self, status: PipelineStatus) -> None:
         """Keep it."""
         self.statuses.append(status)
+
+
+def _told_of(past: list[PipelineStatus]) -> list[PipelineStatus]:
+    """Return the statuses that tell a person how it went: of many in a row that tell progress, the first and the last."""
+    return [
+        status
+        for number, status in enumerate(past)
+        if not (
+            0 < number < len(past) - 1 and past[number - 1].status == status.status == past[number + 1].status
+        )
+    ]
 
 
 def _status_of(run: PipelineRun) -> PipelineStatus:
