@@ -15,19 +15,25 @@ _SECRET = re.compile(
     r"(^|_)(TOKEN|PASSWORD|PASSWD|PASSPHRASE|PASS|SECRETS?|CREDENTIALS?|CREDS|APIKEY|KEY|SEED|AUTH|COOKIE|DSN)(_|$)",
     re.IGNORECASE,
 )
+_LOGIN = re.compile(r"://[^/?#@\s]*:[^/?#@\s]+@")
+_PROXY = re.compile(r"_proxy$", re.IGNORECASE)  # without it, a command would reach nothing
 
 
 def inherited() -> dict[str, str]:
     """Return the variables of this process that the command of a pipeline gets.
 
-    Left out is every setting of the bridge, since it is none of the command's, and whatever is a secret by its name. A
-    command that needs one of them is given it by its pipeline's `environment`.
+    Left out is every setting of the bridge, since it is none of the command's, and what is a secret by its name or is an
+    address with a password. A command that needs one of them is given it by its pipeline's `environment`.
     """
     return {
         name: value
         for name, value in os.environ.items()
-        if name not in _settings() and not name.startswith(_OWN_PREFIXES) and not _SECRET.search(name)
+        if not _is_own(name) and not _SECRET.search(name) and (_PROXY.search(name) or not _LOGIN.search(value))
     }
+
+
+def _is_own(name: str) -> bool:
+    return name in _settings() or name.startswith(_OWN_PREFIXES)
 
 
 @functools.cache

@@ -66,7 +66,7 @@ class Local:
 
     def __init__(self, settings: LocalSettings) -> None:
         self._settings = settings
-        self._above = Path(settings.folder).absolute()
+        self._above = Path(settings.folder).resolve()
         self._children = Children()
         self._tidied = float("-inf")
 
@@ -106,8 +106,9 @@ class Local:
                         f"there is no local run {run_id}: its folder is gone", endpoint="local"
                     )
                 await self._begun(folder)
-                if view.cut_off():
+                if view.alone():
                     await asyncio.to_thread(_settle, folder)
+                    view = _View(folder)
                 seen = view.look()
             if seen != last:
                 yield seen
@@ -174,10 +175,7 @@ class Local:
         """Start a supervisor unless the run has begun, and wait until it has."""
         if folder.changed():
             return
-        # Where its code is must be said: without `site`, it is a third faster, and found the same in an image.
-        environment = inherited() | {"PYTHONPATH": _WHERE}
-        command = [sys.executable, "-SP", "-X", "utf8", "-m", "pipeline_bridge.supervisor", folder.path]
-        process = self._children.start(command, environment, folder.file(_LOG))
+        process = self._supervise(folder)
         give_up = time.monotonic() + BEGIN_TIMEOUT
         while not folder.changed():
             ended = self._children.ended(process)
@@ -185,6 +183,13 @@ class Local:
                 said = _log_line(folder) or "its supervisor does not say why"
                 raise UpstreamUnavailable(f"no local run can be begun: {said}", endpoint="local")
             await asyncio.sleep(_BEGIN_POLL)
+
+    def _supervise(self, folder: RunFolder) -> int:
+        """Start a supervisor, which ends at once where another is at work; return its process id."""
+        # Where its code is has to be said: it starts without `site`, which takes a third of the time.
+        environment = inherited() | {"PYTHONPATH": _WHERE}
+        command = [sys.executable, "-SP", "-X", "utf8", "-m", "pipeline_bridge.supervisor", folder.path]
+        return self._children.start(command, environment, folder.file(_LOG))
 
     async def _tidy(self) -> None:
         now = time.monotonic()
@@ -225,8 +230,8 @@ class _View:
             return Observation("running", self._line)
         return Observation(state.stage, state.message, started=state.started)
 
-    def cut_off(self) -> bool:
-        """Return whether nobody is at work on a run that has not ended."""
+    def alone(self) -> bool:
+        """Return whether nobody is at work on a run that had not ended when it was last looked at."""
         return not (self._state is not None and self._state.ended) and not self._folder.taken()
 
 

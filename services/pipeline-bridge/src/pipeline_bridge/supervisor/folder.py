@@ -162,7 +162,7 @@ class RunFolder:
             found = os.stat(self.file(_STATE))
         except FileNotFoundError:
             return ()
-        return found.st_ino, found.st_mtime_ns
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def ended_at(self) -> float | None:
         """Return when the run ended, as Unix time; None if it did not."""

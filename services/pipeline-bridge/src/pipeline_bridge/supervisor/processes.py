@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_REAP_PATIENCE = 0.5
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -63,10 +64,16 @@ def kill_marked(name: str, value: str, leader: int, patience: float = 5.0) -> No
                 os.kill(process, signal.SIGKILL)
         killed.update(found)
         time.sleep(0.01)
+    _reap(killed)
+
+
+def _reap(killed: set[int]) -> None:
+    """Wait for those that are our children, as orphans are those of the first process of a container."""
+    give_up = time.monotonic() + _REAP_PATIENCE
     for process in killed:
-        # Orphans come to the first process of a container, which may be this one.
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(process, os.WNOHANG)
+            while os.waitpid(process, os.WNOHANG) == (0, 0) and time.monotonic() < give_up:
+                time.sleep(0.01)
 
 
 def _descendants() -> Iterator[int]:
