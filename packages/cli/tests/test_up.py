@@ -174,6 +174,8 @@ def test_a_folder_that_is_triggered_is_answered_from_without_a_restart(
     assert [each["sequence"] for each in statuses] == list(range(1, len(statuses) + 1))
     assert (statuses[0]["status"], statuses[-1]["status"]) == ("submitted", "succeeded")
     assert "1 added" in statuses[-1]["message"]
+    running = [each["message"] for each in statuses if each["status"] == "running"]
+    assert "" not in running[1:], "what was said of the progress is not taken back"
     assert "ninety ships" in up.ask("For how many ships does the harbour have room?").stdout
     assert "120 metres" in up.ask("How high is the tower?").stdout, "what was there before is still there"
     refused = up.handlers("trigger", "model-evaluation", "dataset-url=x")

@@ -199,7 +199,7 @@ class Follower:
     async def _tell(self, observation: Observation) -> bool:
         """Tell an observation; returns whether it is the end."""
         state, message = observation.state, observation.message
-        if state in ENDS and observation.started:
+        if state in ENDS and observation.started and self.run.status != "running":
             await self._teller.tell("running")
         await self._teller.tell(state, message, error="pipeline_failed" if state == "failed" else "")
         return state in ENDS
