@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING
 
 import pytest
 
 from handler_testkit.services import until
 from pipeline_bridge.engines import Observation
+from pipeline_bridge.runs import name_of
 
 if TYPE_CHECKING:
     from conftest import Stack, Told
@@ -114,6 +116,35 @@ async def test_a_run_that_ended_before_it_could_be_stopped_is_told_as_it_ended(s
         await told.ended()
 
 
+async def test_a_run_that_was_stopped_without_a_word_of_it_is_told_as_cancelled(stack: Stack) -> None:
+    """As when the answer of the engine was lost, or who had told it crashed."""
+    async with stack.bridge():
+        told = await stack.trigger("r1")
+        await told.until(lambda all_: all_[-1].run_id)
+        stack.engine.runs[stack.name()].append(Observation("failed", "Stopped"))
+        await stack.cancel("r1", "changed my mind")
+        await cancelled(told, "cancelled: changed my mind (Stopped)")
+
+
+async def test_a_run_that_comes_about_after_its_cancellation_is_stopped_too(stack: Stack) -> None:
+    stack.engine.gate.clear()
+    async with stack.bridge():
+        told = await stack.trigger("r1")
+        await until(lambda: stack.engine.submits)
+        name, order = next(iter(stack.engine.runs.items()))
+        del stack.engine.runs[name]  # it takes its time
+        await stack.cancel("r1", "changed my mind")
+        await asyncio.sleep(0.2)
+        stack.engine.fail()
+        stack.engine.gate.set()
+        await told.until(lambda all_: "changed my mind, but argo at" in all_[-1].message)
+        stack.engine.recover()
+        await cancelled(told)
+        stack.engine.runs[name] = order
+        await until(lambda: stack.engine.stops)
+    assert stack.engine.stops == [(name, "cancelled: changed my mind")]
+
+
 async def test_an_engine_that_cannot_be_told_for_too_long_is_an_error(stack: Stack) -> None:
     async with stack.bridge(ENGINE_PATIENCE="0.2"):
         told = await stack.trigger("r1")
@@ -136,3 +167,38 @@ async def test_what_is_unknown_or_over_is_cancelled_without_a_word(stack: Stack)
         other = await stack.trigger("r2")
         await other.status("pending")
         assert told.statuses[-1] == "succeeded"
+
+
+async def test_at_whatever_moment_a_run_is_cancelled_it_ends_and_nothing_goes_on(stack: Stack) -> None:
+    dice = random.Random(7)
+    number = 60
+    async with stack.bridge(), stack.bridge():
+        told = [await stack.listen(f"r{each}") for each in range(number)]
+
+        async def one(each: int) -> None:
+            await stack.send(f"r{each}")
+            await asyncio.sleep(dice.uniform(0, 0.15))
+            await stack.cancel(f"r{each}", "changed my mind")
+
+        async def engine() -> None:
+            while True:
+                await asyncio.sleep(0.002)
+                name = dice.choice(list(stack.engine.runs) or [""])
+                state = name and stack.engine.runs[name][-1].state
+                if state in {"pending", "running"}:
+                    stack.engine.tell(name, RUNNING if state == "pending" else DONE)
+
+        moving = asyncio.create_task(engine())
+        await asyncio.gather(*map(one, range(number)))
+        ends = [(await each.ended())[-1] for each in told]
+        moving.cancel()
+        await until(lambda: stack.engine.followers == 0)
+    stopped = dict(stack.engine.stops)
+    for each, end in enumerate(ends):
+        observations = stack.engine.runs.get(name_of("work", f"r{each}"), [])
+        if end.status == "succeeded":
+            assert observations[-1] == DONE
+        else:
+            assert (end.status, end.error.type) == ("failed", "cancelled")
+            assert not observations or name_of("work", f"r{each}") in stopped
+    assert {end.status for end in ends} == {"succeeded", "failed"}

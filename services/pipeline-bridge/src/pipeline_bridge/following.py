@@ -69,6 +69,7 @@ class Follower:
         self._settings = settings
         self._sure = sure
         self._halt = asyncio.Event()
+        self._stopping: Stopped | None = None
         self._submitting: asyncio.Task[str] | None = None
         self._failures = 0
         self._failing_since = 0.0
@@ -199,6 +200,11 @@ class Follower:
     async def _tell(self, observation: Observation) -> bool:
         """Tell an observation; returns whether it is the end."""
         state, message = observation.state, observation.message
+        if state == "failed" and self._stopping is not None:
+            # Told to stop before, by us or by whom we took it over from, or ended by itself just then.
+            told = f"{self._stopping.message} ({message})" if message else self._stopping.message
+            await self._teller.tell("failed", told, error=self._stopping.type)
+            return True
         if state in ENDS and observation.started and self.run.status != "running":
             await self._teller.tell("running")
         await self._teller.tell(state, message, error="pipeline_failed" if state == "failed" else "")
@@ -254,9 +260,20 @@ class Follower:
         await self._end_submitting(patient=True)
         self._failures = 0
         if self.run.placed and not await self._stopped(pipeline, engine, reason):
+            self._stopping = reason
             await self._follow(pipeline, engine)
             return
         await self._teller.tell("failed", reason.message, error=reason.type)
+        if self.run.placed and not self.run.accepted:
+            await self._stop_latecomer(pipeline, engine, reason)
+
+    async def _stop_latecomer(self, pipeline: Pipeline, engine: Engine, reason: Stopped) -> None:
+        """Look once more for a run whose submission was given up on: it may have come about only afterwards."""
+        await asyncio.sleep(self._settings.retry_delay_max)
+        try:
+            await engine.stop(self.run.order(pipeline), "", reason.message)
+        except HandlerError as error:
+            log.warning("not looked for once more: %s", error, extra=self._about())
 
     async def _stopped(self, pipeline: Pipeline, engine: Engine, reason: Stopped) -> bool:
         while True:

@@ -19,6 +19,9 @@ class Engines:
         settings: Where they are.
 
     Raises:
+        ConfigError: If an address in use is none.
+
+    Raises:
         ConfigError: If an address cannot be used.
     """
 
@@ -26,6 +29,12 @@ class Engines:
         self._pool = pool
         self._settings = settings
         self._made: dict[str, Engine] = {}
+        for name, one, setting in (
+            ("argo", settings.argo, "ARGO_HOST"),
+            ("kubeflow", settings.kubeflow, "KUBEFLOW_HOST"),
+        ):
+            if name in settings.runs.engines:
+                pool.endpoint(name, one.host, timeout=one.timeout, setting=setting)
 
     def get(self, name: EngineName) -> Engine:
         """Return an engine.
