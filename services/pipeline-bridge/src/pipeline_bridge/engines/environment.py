@@ -28,7 +28,9 @@ def inherited() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not _is_own(name) and not _SECRET.search(name) and (_PROXY.search(name) or not _LOGIN.search(value))
+        if not _is_own(name)
+        and not _SECRET.search(name)
+        and (_PROXY.search(name) or not _LOGIN.search(value))
     }
 
 
