@@ -56,6 +56,8 @@ def main() -> None:
     os.close(writes)
     folder.record(RunState("running", started=True, pid=process))
     end = Supervisor(folder, order, process, output=reads, signals=signals).run()
+    if not folder.exists():
+        return  # nobody is to be told
     try:
         folder.record(end)
     except OSError:

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_REAP_PATIENCE = 0.5
+_PAUSE, _REAP_PATIENCE = 0.01, 0.5
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -46,34 +46,36 @@ def signal_descendants(number: signal.Signals, group: int) -> None:
                 os.kill(process, number)
 
 
-def kill_marked(name: str, value: str, leader: int, patience: float = 5.0) -> None:
+def kill_marked(name: str, value: str, patience: float = 5.0) -> None:
     """Kill every process that was started with an environment variable of a value, and wait until they are gone.
 
     Args:
         name: Of the variable.
         value: Its value, which no other process may have.
-        leader: The one that started the others, which may be dead already; 0 if it is not known.
         patience: Seconds until it is given up; what hangs in the kernel dies later.
     """
     mark = os.fsencode(f"{name}={value}")
     give_up = time.monotonic() + patience
-    killed = {leader} - {0}
-    while (found := list(_marked(mark))) and time.monotonic() < give_up:
+    quiet = 0
+    # Twice nobody: in the moment that a program takes the place of another, it shows no environment.
+    while quiet < 2 and time.monotonic() < give_up:
+        found = list(_marked(mark))
         for process in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, signal.SIGKILL)
-        killed.update(found)
-        time.sleep(0.01)
-    _reap(killed)
+        quiet = 0 if found else quiet + 1
+        time.sleep(_PAUSE)
+    if os.getpid() == 1:
+        _reap_orphans()
 
 
-def _reap(killed: set[int]) -> None:
-    """Wait for those that are our children, as orphans are those of the first process of a container."""
+def _reap_orphans() -> None:
+    """Wait for those that come to the first process of a container: some moments after they died, when their parents have."""
     give_up = time.monotonic() + _REAP_PATIENCE
-    for process in killed:
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(process, os.WNOHANG) == (0, 0) and time.monotonic() < give_up:
-                time.sleep(0.01)
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < give_up:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(_PAUSE)
 
 
 def _descendants() -> Iterator[int]:
