@@ -6,6 +6,7 @@ just what it changes.
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from pathlib import Path
@@ -16,7 +17,7 @@ import msgspec
 from handler_base.errors import ConfigError, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 SHIPPED = Path(__file__).with_name("catalogue.toml")
 """The catalogue that comes with the service."""
@@ -29,7 +30,12 @@ MAX_VALUE_CHARS = 8192
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _RATE = re.compile(r"([1-9][0-9]*) */ *(second|minute|hour|day)")
 _SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_PARAMETER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+# int() and float() take more than engines do: underscores, and the digits of other scripts.
+_INTEGER = re.compile(r"[+-]?[0-9]{1,100}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _TRUE = {"true", "1", "yes", "on"}
 _FALSE = {"false", "0", "no", "off"}
 
@@ -72,25 +78,45 @@ class Parameter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"is {value[:64]!r}, not true or false")
             value = "true" if value.lower() in _TRUE else "false"
         if self.type in {"integer", "number"} and value:
-            self._check_number(value)
+            value = self._number(value)
         if self.allowed and value not in self.allowed:
             raise ValueError(f"is {value[:64]!r}, not one of {', '.join(self.allowed)}")
         return value
 
-    def _check_number(self, value: str) -> None:
-        try:
-            number = int(value) if self.type == "integer" else float(value)
-        except ValueError:
-            raise ValueError(f"is {value[:64]!r}, not {_ARTICLE[self.type]}") from None
+    def problems(self) -> list[str]:
+        """Return what is wrong with what a catalogue says here."""
+        found: list[str] = []
+        bounds = [bound for bound in (self.minimum, self.maximum) if bound is not None]
+        if bounds and self.type not in {"integer", "number"}:
+            found.append(f"has a minimum or maximum, but is a {self.type}")
+        elif not all(math.isfinite(bound) for bound in bounds) or bounds != sorted(bounds):
+            found.append("has a minimum above its maximum, or one that is no number")
+        if self.required and self.default:
+            found.append("is required, so that its default is never used: say `required = false`")
+        for value in self.allowed:
+            try:
+                self.check(value)
+            except ValueError as error:
+                found.append(f"allows what {error}")
+        if self.default:
+            try:
+                self.check(self.default)
+            except ValueError as error:
+                found.append(f"has a default that {error}")
+        return found
+
+    def _number(self, value: str) -> str:
+        whole = self.type == "integer"
+        if not (_INTEGER if whole else _NUMBER).fullmatch(value):
+            raise ValueError(f"is {value[:64]!r}, not {'a whole number' if whole else 'a number'}")
+        number = int(value) if whole else float(value)
         if not float("-inf") < number < float("inf"):
             raise ValueError(f"is {value[:64]!r}, not a finite number")
         if self.minimum is not None and number < self.minimum:
-            raise ValueError(f"is {value[:64]}, less than {self.minimum:g}")
+            raise ValueError(f"is {value[:64]}, less than {self.minimum:.15g}")
         if self.maximum is not None and number > self.maximum:
-            raise ValueError(f"is {value[:64]}, more than {self.maximum:g}")
-
-
-_ARTICLE = {"integer": "a whole number", "number": "a number"}
+            raise ValueError(f"is {value[:64]}, more than {self.maximum:.15g}")
+        return str(number) if whole else value.removeprefix("+")
 
 
 class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,7 +137,8 @@ class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         pipeline: Kubeflow: the pipeline's name there; the pipeline's own when empty.
         version: Kubeflow: the version's name; the newest when empty.
         experiment: Kubeflow: the experiment's name; the default one when empty.
-        command: Local: program and arguments; `{parameter}` stands for its value.
+        command: Local: program and arguments, without a shell; `{parameter}` stands for its value within an argument, `{{` and
+            `}}` for braces. The program `python` is the bridge's own interpreter.
         environment: Local: variables added to the environment.
         directory: Local: the folder to run in; the bridge's own when empty.
         memory_mb: Local: most memory of a process, in MiB; 0 for no limit.
@@ -143,6 +170,41 @@ class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Runs started, and the seconds within which; None for no limit."""
         match = _RATE.fullmatch(self.rate)
         return (int(match[1]), _SECONDS[match[2]]) if match else None
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with what a catalogue says here."""
+        found: list[str] = []
+        if self.rate and self.limit is None:
+            found.append(f"rate {self.rate!r} is not like `30/hour` (second, minute, hour, day)")
+        found += [
+            f"{name} is below 0"
+            for name in ("max_concurrent", "memory_mb", "cpu_seconds")
+            if getattr(self, name) < 0
+        ]
+        if not 0 < self.timeout < math.inf:
+            found.append("timeout is not a number of seconds above 0")
+        found += self._command_problems()
+        for name, value in self.environment.items():
+            if not _VARIABLE.fullmatch(name) or "\0" in value:
+                found.append(f"its environment cannot have {name!r}")
+        for name, parameter in self.parameters.items():
+            if not _PARAMETER_NAME.fullmatch(name):
+                found.append(f"parameter {name!r} may have letters, digits, dashes and underscores")
+            found += [f"parameter {name} {problem}" for problem in parameter.problems()]
+        return found
+
+    def _command_problems(self) -> Iterator[str]:
+        if self.enabled and self.engine == "local" and not self.command:
+            yield "a local pipeline needs a command"
+        if self.command and (not self.command[0].strip() or placeholders(self.command[:1])):
+            yield "its command begins with a program, which is no parameter"
+        if any("\0" in argument for argument in self.command):
+            yield "its command has a NUL character"
+        if unknown := sorted(placeholders(self.command) - set(self.parameters)):
+            yield (
+                f"its command names parameters that it does not have: {', '.join(unknown)}"
+                " (braces that are meant so are doubled)"
+            )
 
     def check(self, given: Mapping[str, str]) -> dict[str, str]:
         """Return the values of all parameters, defaults filled in.
@@ -217,20 +279,21 @@ def load(paths: Iterable[str], engines: Iterable[str]) -> Catalogue:
         ConfigError: With every problem of every file.
     """
     problems: list[str] = []
-    tables: dict[str, Any] = tomllib.loads(SHIPPED.read_text())
+    tables: dict[str, Any] = tomllib.loads(SHIPPED.read_text(encoding="utf-8"))
     for path in paths:
         try:
             for file in _files(Path(path)):
-                _lay_over(tables, tomllib.loads(file.read_text()))
+                _lay_over(tables, tomllib.loads(file.read_text(encoding="utf-8")))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             problems.append(f"PIPELINES_FILE: cannot use {path}: {reason}")
     pipelines: list[Pipeline] = []
     for name, table in tables.items():
-        try:
-            pipelines.append(_pipeline(name, table))
-        except ValueError as error:  # msgspec's is one
-            problems.append(f"pipeline {name}: {error}")
+        wrong = list(_shape_problems(name, table))
+        if not wrong:
+            pipelines.append(msgspec.convert({**table, "name": name}, Pipeline))
+            wrong = pipelines[-1].problems()
+        problems += [f"pipeline {name}: {problem}" for problem in wrong]
     if problems:
         raise ConfigError(problems)
     return Catalogue((one for one in pipelines if one.enabled), engines)
@@ -249,40 +312,47 @@ def _lay_over(under: dict[str, Any], over: Mapping[str, Any]) -> None:
             under[key] = value
 
 
-def _pipeline(name: str, table: object) -> Pipeline:
-    if not isinstance(table, dict):
-        raise ValueError("is not a table")  # noqa: TRY004 - one kind of error for what a file may say
+def _shape_problems(name: str, table: object) -> Iterator[str]:
+    """Yield what does not fit into a `Pipeline`."""
     if not _NAME.fullmatch(name):
-        raise ValueError("its name may have 63 lower-case letters, digits and dashes")
-    found = msgspec.convert({**cast("dict[str, Any]", table), "name": name}, Pipeline)
-    _check(found)
-    return found
+        yield "its name may have 63 lower-case letters, digits and dashes"
+    if not isinstance(table, dict):
+        yield "is not a table"
+        return
+    fields = cast("dict[str, Any]", table)
+    if "name" in fields:
+        yield "its name is that of its table"
+    if "engine" not in fields:
+        yield "has no engine"
+    parameters = fields.get("parameters")
+    if isinstance(parameters, dict):
+        fields = {key: value for key, value in fields.items() if key != "parameters"}
+        for parameter, its in cast("dict[str, object]", parameters).items():
+            yield from (f"parameter {parameter}: {problem}" for problem in _misfits(its, Parameter, {}))
+    yield from _misfits(fields, Pipeline, {"engine": "argo"})
 
 
-def _check(found: Pipeline) -> None:
-    if found.rate and found.limit is None:
-        raise ValueError(f"rate {found.rate!r} is not like `30/hour` (second, minute, hour, day)")
-    if found.max_concurrent < 0 or found.memory_mb < 0 or found.cpu_seconds < 0:
-        raise ValueError("limits are not below 0")
-    if found.timeout <= 0:
-        raise ValueError("timeout is above 0")
-    if found.enabled and found.engine == "local" and not found.command:
-        raise ValueError("a local pipeline needs a command")
-    if unknown := sorted(placeholders(found.command) - set(found.parameters)):
-        raise ValueError(f"its command names parameters that it does not have: {', '.join(unknown)}")
-    for parameter_name, parameter in found.parameters.items():
-        if parameter.default:
-            try:
-                parameter.check(parameter.default)
-            except ValueError as error:
-                raise ValueError(f"the default of {parameter_name} {error}") from None
+def _misfits(fields: object, struct: type[msgspec.Struct], required: dict[str, str]) -> Iterator[str]:
+    """Yield why fields do not fit: one after the other, since a conversion ends at the first that does not."""
+    each = cast("dict[str, Any]", fields).items() if isinstance(fields, dict) else ()
+    for some in [required | {key: value} for key, value in each] or [fields]:
+        try:
+            msgspec.convert(some, struct)
+        except msgspec.ValidationError as error:
+            yield str(error)
 
 
 def placeholders(command: Iterable[str]) -> set[str]:
     """Return the parameters that a command names."""
-    return {name for argument in command for name in _PLACEHOLDER.findall(argument)}
+    return {
+        match[1] for argument in command for match in _PLACEHOLDER.finditer(argument) if match[1] is not None
+    }
 
 
 def filled(command: Iterable[str], values: Mapping[str, str]) -> list[str]:
     """Return a command with the values of its parameters; each argument stays one argument."""
-    return [_PLACEHOLDER.sub(lambda match: values[match[1]], argument) for argument in command]
+
+    def value(match: re.Match[str]) -> str:
+        return match[0][0] if match[1] is None else values[match[1]]
+
+    return [_PLACEHOLDER.sub(value, argument) for argument in command]

@@ -59,7 +59,12 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
         str, env("LOCAL_RUNS", help="folder for the state and output of local runs; shared by replicas")
     ] = "runs"
     kept: Annotated[
-        float, env("LOCAL_RUNS_KEPT", help="seconds that an ended run's folder is kept", ge=0)
+        float,
+        env(
+            "LOCAL_RUNS_KEPT",
+            help="seconds that an ended run's folder is kept; longer than no bridge may be there",
+            ge=60,
+        ),
     ] = 7 * 86400.0
     max_output: Annotated[
         int, env("LOCAL_MAX_OUTPUT", help="bytes of output kept of a run; its end is kept", ge=1024)

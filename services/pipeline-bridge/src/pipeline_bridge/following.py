@@ -205,7 +205,7 @@ class Follower:
             told = f"{self._stopping.message} ({message})" if message else self._stopping.message
             await self._teller.tell("failed", told, error=self._stopping.type)
             return True
-        if state in ENDS and observation.started:
+        if state in ENDS and observation.started and self.run.status != "running":
             await self._teller.tell("running")
         await self._teller.tell(state, message, error="pipeline_failed" if state == "failed" else "")
         return state in ENDS

@@ -19,8 +19,6 @@ from handler_messages import (
 from pipeline_bridge.runs import RANKS, Run, name_of, now
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
-
     from handler_base.messaging.context import Context
     from handler_messages import CancelRequest, ErrorResponse, PipelineRunListRequest, PipelineTrigger
     from pipeline_bridge.catalogue import Catalogue
@@ -113,7 +111,7 @@ class Requests:
         """
         await self._keeper.cancel(context.request_id, request.reason)
 
-    async def pipelines(self, _context: Context, _: Message) -> PipelineListResponse:
+    async def pipelines(self, _context: Context, _: CancelRequest) -> PipelineListResponse:
         """Answer which pipelines there are and what they can be told."""
         return PipelineListResponse(
             pipelines=[
