@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +22,7 @@ from handler_messages import (
     PipelineTrigger,
     subjects,
 )
-from handler_testkit.argo import ArgoServer
+from handler_testkit.argo import ArgoServer, paced
 from handler_testkit.services import ServiceProcess, until
 
 from .conftest import refused
@@ -135,6 +138,32 @@ async def test_pipeline_bridge_does_all_its_work_as_its_user_and_no_permission_i
         letter = await operator.connection.last_stored("AI_DLQ", f"ai.dlq.{NAME}")
         assert letter is not None
         assert letter.headers["Dead-Letter-Subject"] == "ai.pipeline.trigger"
+    assert "violation" not in nats.log().lower()
+
+
+async def test_the_command_line_triggers_follows_and_cancels_as_frontend(
+    nats: Secured, argo: ArgoServer, bridge: Callable[..., ServiceProcess]
+) -> None:
+    argo.on_submit = paced(argo, lambda: 0.05, [("Running", {}), ("Succeeded", {})])
+    await asyncio.to_thread(bridge().start)
+    environ = {**os.environ, **nats.login("frontend")}
+
+    async def handlers(*words: str) -> str:
+        done = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-m", "handlers_cli", *words], env=environ,
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode in {0, 130}, done.stdout + done.stderr
+        return done.stdout
+
+    assert "succeeded" in await handlers("trigger", "document-ingestion", "source-url=x", "--id=r1")
+    assert "document-ingestion" in await handlers("trigger")
+    assert "r1" in await handlers("runs", "--all")
+    assert "succeeded" in await handlers("runs", "r1")
+    argo.on_submit = None
+    assert await handlers("trigger", "document-ingestion", "source-url=x", "--id=r2", "--detach") == "r2\n"
+    await submitted(argo, 2)
+    assert "failed" in await handlers("runs", "r2", "--cancel")
     assert "violation" not in nats.log().lower()
 
 

@@ -1,4 +1,8 @@
-"""The statuses of one run from the first on, as their stream has them: in order, each once, over a restart of NATS."""
+"""The statuses of one run from the first on, as their stream has them: in order, each once, over a restart of NATS.
+
+What is heard is a hint that there is more to read. So it takes no consumer, which a gateway's user may not make: who may make
+one on that stream could take the bridge's own away.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ from typing import TYPE_CHECKING, Self
 
 from handler_base.errors import MessagingError
 from handler_base.messaging import wire
-from handler_base.messaging.replay import Replay
 from handler_messages import PipelineStatus, subjects
 from handlers_cli.exchange import end
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from handler_base.messaging.connection import Connection
-    from handler_base.messaging.replay import Replayed
+    from handler_base.messaging.subscription import RawMessage, Subscription
 
 ENDS = frozenset({"succeeded", "failed", "error"})
 """Statuses after which none follows."""
@@ -25,8 +28,13 @@ ENDS = frozenset({"succeeded", "failed", "error"})
 FRAME_SECONDS = 0.1
 """How often what is shown of a run is drawn again."""
 
+LOOK_SECONDS = 3.0
+"""How often the stream is asked without a hint: none comes of what is told while NATS is away."""
+
+PATIENCE_SECONDS = 6.0
+"""How long a server that is there may not answer: one that comes back greets before its streams are there."""
+
 _AGAIN_SECONDS = 0.3
-_TRIES = 20
 
 
 class Statuses:
@@ -39,33 +47,26 @@ class Statuses:
 
     def __init__(self, connection: Connection, request_id: str) -> None:
         self._connection = connection
-        subject = subjects.PIPELINE_STATUS.build(request_id=request_id)
-        self._replay = Replay(connection, subjects.PIPELINE_STATUS.stream, subject)
+        self._subject = subjects.PIPELINE_STATUS.build(request_id=request_id)
+        self._subscription: Subscription | None = None
+        self._hint = asyncio.Event()
+        self._read = 0
         self._newest = 0
 
     async def __aenter__(self) -> Self:
-        """Begin to read, as soon as there is a server to read from.
+        """Begin to listen.
 
         Raises:
-            MessagingError: If there is one, and it does not let us.
+            MessagingError: If the connection is closed.
         """
-        tries = 0
-        while True:
-            try:
-                await self._replay.__aenter__()
-            except MessagingError:
-                # A server that comes back greets before its streams are there.
-                tries += self._connection.connected
-                if tries >= _TRIES:
-                    raise
-                await asyncio.sleep(_AGAIN_SECONDS)
-            else:
-                return self
+        self._subscription = await self._connection.subscribe(self._subject, self._heard)
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._replay.__aexit__(kind, error, trace)
+        if self._subscription is not None:
+            await self._subscription.close()
 
     async def past(self) -> list[PipelineStatus]:
         """Return those that there are now.
@@ -73,8 +74,10 @@ class Statuses:
         Raises:
             HandlerError: If they cannot be read.
         """
-        each = [self._new(message) for message in await self._replay.history()]
-        return [status for status in each if status is not None]
+        found: list[PipelineStatus] = []
+        while (status := await self._stored()) is not None:
+            found.append(status)
+        return found
 
     async def next(self, timeout: float | None = None) -> PipelineStatus:
         """Return the next one.
@@ -84,21 +87,44 @@ class Statuses:
 
         Raises:
             TimeoutError: If none comes in time.
+            MessagingError: If the server is there, and does not let us read.
             InvalidRequest: If what comes is no status.
         """
         async with asyncio.timeout(timeout):
-            while (status := self._new(await self._replay.next())) is None:
-                pass
-        return status
+            while True:
+                self._hint.clear()
+                if (status := await self._stored()) is not None:
+                    return status
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._hint.wait()
 
-    def _new(self, message: Replayed) -> PipelineStatus | None:
-        """Return what was not seen before: a status may be stored twice."""
-        raw = message.raw
-        status = wire.decode(PipelineStatus, raw.data, wire.content_type(raw.headers))
-        if status.sequence <= self._newest:
-            return None
-        self._newest = status.sequence
-        return status
+    async def _heard(self, _: RawMessage) -> None:
+        self._hint.set()
+
+    async def _stored(self) -> PipelineStatus | None:
+        """Return the first that was not read yet; None if there is none now. A status may be stored twice."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + PATIENCE_SECONDS
+        while True:
+            try:
+                found = await self._connection.next_stored(
+                    subjects.PIPELINE_STATUS.stream, self._subject, self._read + 1
+                )
+            except MessagingError:
+                if not self._connection.connected:
+                    give_up = loop.time() + PATIENCE_SECONDS
+                elif loop.time() >= give_up:
+                    raise
+                await asyncio.sleep(_AGAIN_SECONDS)
+                continue
+            if found is None:
+                return None
+            self._read = found.sequence
+            status = wire.decode(PipelineStatus, found.data, wire.content_type(found.headers))
+            if status.sequence > self._newest:
+                self._newest = status.sequence
+                return status
 
 
 @contextlib.asynccontextmanager
