@@ -68,7 +68,7 @@ class Stack(NamedTuple):
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     data = tmp_path_factory.mktemp("stack")
-    nats, inference, health = free_port(), free_port(), free_port(following=3)
+    nats, inference, health = free_port(), free_port(), free_port(following=4)
     ports = [f"--nats-port={nats}", f"--inference-port={inference}", f"--health-port={health}"]
     with (data / "out").open("w") as out:
         up = subprocess.Popen(

@@ -53,7 +53,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     data, docs = tmp_path_factory.mktemp("stack"), tmp_path_factory.mktemp("docs")
     for name, text in DOCUMENTS.items():
         (docs / f"{name}.md").write_text(f"# The {name}\n\n{text}\n")
-    nats, inference, health = free_port(), free_port(), free_port(following=3)
+    nats, inference, health = free_port(), free_port(), free_port(following=4)
     ports = [f"--nats-port={nats}", f"--inference-port={inference}", f"--health-port={health}"]
     out = data / "out"
     with out.open("w") as file:

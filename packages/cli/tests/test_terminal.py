@@ -70,7 +70,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-COMMANDS = ("ask", "say", "transcribe", "talk", "voices", "watch", "up")
+COMMANDS = ("ask", "say", "transcribe", "talk", "voices", "trigger", "runs", "watch", "up")
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
@@ -95,6 +95,20 @@ def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
         ("transcribe", "not-there.wav"),
         ("talk", "not-there.wav", "-o", "x.wav"),
         ("talk", "--live", "not-there.wav", "-o", "x.wav"),
+        ("trigger", "p", "source-url"),
+        ("trigger", "p", "=docs"),
+        ("trigger", "source-url=docs"),
+        ("trigger", "p", "a=1", "a=2"),
+        ("trigger", "p", "--user", "ada", "a=1", "--bad"),
+        ("trigger", "--id", "x"),
+        ("trigger", "--detach"),
+        ("runs", "x", "y"),
+        ("runs", "x", "--all"),
+        ("runs", "x", "--reason", "enough"),
+        ("runs", "--cancel"),
+        ("runs", "--no-follow"),
+        ("runs", "--limit", "0"),
+        ("runs", "--status", "asleep"),
     ],
 )
 def test_wrong_use_ends_with_2(arguments: tuple[str, ...]) -> None:
@@ -107,6 +121,7 @@ def test_wrong_use_ends_with_2(arguments: tuple[str, ...]) -> None:
 def test_commands_load_nothing_that_they_do_not_need() -> None:
     modules = ["handlers_cli.__main__", "handlers_cli.ask", "handlers_cli.watch"]
     modules += [f"handlers_cli.voice.{name}" for name in ("say", "transcribe", "talk", "live", "voices")]
+    modules += [f"handlers_cli.pipelines.{name}" for name in ("trigger", "known", "runs", "one")]
     code = f"import sys, {', '.join(modules)}; print('\\n'.join(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60

@@ -39,7 +39,7 @@ class Stack:
     def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
         self.folder = folder
         self.data = folder / "data"
-        self.ports = {"nats": free_port(), "inference": free_port(), "health": free_port(following=3)}
+        self.ports = {"nats": free_port(), "inference": free_port(), "health": free_port(following=4)}
         self.url = f"nats://127.0.0.1:{self.ports['nats']}"
         self.arguments = arguments
         self.environ = {**os.environ, **environ}
@@ -89,9 +89,12 @@ class Stack:
         return found
 
     def ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.handlers("ask", *arguments)
+
+    def handlers(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "handlers_cli", "ask", "--nats-url", self.url, *arguments],
-            capture_output=True, text=True, timeout=DEADLINE, check=False,
+            [sys.executable, "-m", "handlers_cli", command, "--nats-url", self.url, *arguments],
+            cwd=self.folder, capture_output=True, text=True, timeout=DEADLINE, check=False,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -134,7 +137,7 @@ def guide(tmp_path: Path) -> Path:
 def test_it_comes_up_answers_from_the_documents_and_stops_cleanly(stack, guide: Path) -> None:
     up = stack("--docs", str(guide), voice=True)
     up.ready()
-    assert up.said.count("✓") == 7, up.said
+    assert up.said.count("✓") == 8, up.said
     assert f"--nats-url {up.url}" in up.said
     answer = up.ask("How high is the tower?")
     assert answer.returncode == 0, answer.stderr
@@ -144,16 +147,66 @@ def test_it_comes_up_answers_from_the_documents_and_stops_cleanly(stack, guide: 
     stored = up.ask("--user", "ada", "--json", "What does a ticket cost?")
     assert "14 euros" in json.loads(stored.stdout)["response"]
     parts = up.children()
-    assert {"nats-server", "local_inference", "chat_handler", *VOICE} == set(parts)
-    for number, name in enumerate(("chat-handler", "stt-module", "tts-module", "voice-assistant")):
+    assert {"nats-server", "local_inference", "chat_handler", *VOICE, "pipeline_bridge"} == set(parts)
+    services = ["chat-handler", "stt-module", "tts-module", "voice-assistant", "pipeline-bridge"]
+    for number, name in enumerate(services):
         assert f"http://127.0.0.1:{up.ports['health'] + number}/readyz  {name}" in up.said
     up.process.send_signal(signal.SIGINT)
     assert up.wait() == 0
     assert gone(list(parts.values()))
     order = [line.split()[1] for line in up.said.splitlines() if "stopped" in line]
-    services = ["voice-assistant", "tts-module", "stt-module", "chat-handler"]
-    assert order == [*services, "local-inference", "nats-server"]
+    assert order == [*reversed(services), "local-inference", "nats-server"]
     assert up.noted == "" or "flite" in up.noted
+
+
+def test_a_folder_that_is_triggered_is_answered_from_without_a_restart(
+    stack, guide: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "harbour.md").write_text("# Harbour\n\nThe harbour has room for ninety ships.")
+    up = stack("--docs", str(guide))
+    up.ready()
+    assert "trigger" in up.said
+    assert "ninety" not in up.ask("For how many ships does the harbour have room?").stdout
+    run = up.handlers("trigger", "document-ingestion", "source-url=more", "--jsonl")
+    assert run.returncode == 0, run.stdout + run.stderr
+    statuses = [json.loads(line)["PipelineStatus"] for line in run.stdout.splitlines()]
+    assert [each["sequence"] for each in statuses] == list(range(1, len(statuses) + 1))
+    assert (statuses[0]["status"], statuses[-1]["status"]) == ("submitted", "succeeded")
+    assert "1 added" in statuses[-1]["message"]
+    running = [each["message"] for each in statuses if each["status"] == "running"]
+    assert "" not in running[1:], "what was said of the progress is not taken back"
+    assert "ninety ships" in up.ask("For how many ships does the harbour have room?").stdout
+    assert "120 metres" in up.ask("How high is the tower?").stdout, "what was there before is still there"
+    refused = up.handlers("trigger", "model-evaluation", "dataset-url=x")
+    assert refused.returncode == 1
+    assert "there are: document-ingestion" in refused.stderr
+
+
+def test_pipelines_of_ones_own_run_there_and_end_with_the_stack(stack, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(
+        """[waits]
+engine = "local"
+command = ["python", "-c", "import time; print('waiting for', '{what}', flush=True); time.sleep(600)"]
+parameters.what.default = "ever"
+"""
+    )
+    up = stack(PIPELINES_FILE=str(tmp_path / "own.toml"))
+    up.ready()
+    request_id = up.handlers("trigger", "waits", "--detach").stdout.strip()
+
+    def waits() -> bool:
+        return "waiting for ever" in up.handlers("runs").stdout
+
+    up.until(waits, "does not run")
+    up.process.send_signal(signal.SIGINT)
+    assert up.wait() == 0
+    (state,) = (up.data / "runs").glob("*/state.json")
+    assert json.loads(state.read_text())["stage"] == "failed"
+    assert gone([json.loads(state.read_text())["pid"]])
+    up.start()
+    up.ready()
+    assert "was stopped together with the bridge" in up.handlers("runs", request_id).stderr
 
 
 async def test_a_minute_of_speech_fits_into_one_message(stack) -> None:
@@ -167,6 +220,7 @@ def test_without_voice_the_services_of_the_voice_are_left_out(stack) -> None:
     up = stack()
     up.ready()
     assert not set(VOICE) & set(up.children())
+    assert "pipeline_bridge" in up.children()
     assert "handlers say" not in up.said
     assert " talk " not in up.said
 

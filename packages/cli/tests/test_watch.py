@@ -10,9 +10,12 @@ import pytest
 
 from handler_base.messaging import wire
 from handler_messages import (
+    CancelRequest,
     ChatRequest,
     ChatResponse,
     ErrorResponse,
+    PipelineStatus,
+    PipelineTrigger,
     TTSAudioChunk,
     TTSFullResponse,
     VoiceRequest,
@@ -66,6 +69,24 @@ async def test_bytes_become_sizes_and_long_texts_are_cut(handler, terminal, watc
     assert "x" * 81 not in chat
     assert '"sources":[{"text":"yyy' in chat
     assert '"timings":{"total":0.5}' in chat
+
+
+async def test_pipelines_are_shown_with_their_parameters_and_errors(handler, terminal, watching) -> None:
+    task = await watching(count=3)
+    connection = handler.client.connection
+    trigger = PipelineTrigger(request_id="r", pipeline="p", parameters={"source-url": "x" * 500})
+    await connection.publish("ai.pipeline.trigger", trigger)
+    error = ErrorResponse(error=True, type="cancelled", message="enough")
+    await connection.publish("ai.pipeline.status.r", PipelineStatus(status="failed", sequence=4, error=error))
+    await connection.publish("ai.pipeline.cancel.r", CancelRequest(request_id="r", reason="enough"))
+    await asyncio.wait_for(task, 10)
+    triggered, status, cancel = terminal.said.splitlines()
+    assert (
+        f'PipelineTrigger {{"request_id":"r","pipeline":"p","parameters":{{"source-url":"{"x" * 80}…"}}}}'
+        in triggered
+    )
+    assert 'PipelineStatus {"status":"failed","sequence":4,"error":{"error":true,"message":"enough"' in status
+    assert 'CancelRequest {"request_id":"r","reason":"enough"}' in cancel
 
 
 async def test_full_shows_long_texts_whole(handler, terminal, watching) -> None:

@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+from document_ingestion.__main__ import _Line
+from document_ingestion.report import Progress
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -59,8 +62,10 @@ async def test_a_failed_document_makes_the_exit_code_1(tmp_path, folder, embeddi
     (folder / "bad.md").write_bytes(b"\xff\xff")
     code, out, _ = await run(tmp_path, "docs", EMBEDDINGS_URL=embeddings.url)
     assert code == 1
-    assert "failed: docs/bad.md: is not UTF-8 text" in out
-    assert "1 added" in out
+    reason, summary = out.splitlines()
+    assert reason.startswith("failed: docs/bad.md: is not UTF-8 text: ")
+    assert "1 added" in summary
+    assert f"1 failed ({reason.removeprefix('failed: ')}); 1 chunks" in summary
 
 
 @pytest.mark.parametrize(
@@ -120,12 +125,27 @@ async def test_interrupting_it_says_that_the_next_run_goes_on(tmp_path, folder, 
     assert b"the next run goes on" in err
 
 
-async def test_progress_is_one_line_on_a_terminal(monkeypatch, capsys):
-    from document_ingestion.__main__ import _Line
-    from document_ingestion.report import Progress
+async def test_progress_is_told_in_lines_where_that_is_wanted(tmp_path, folder, embeddings):
+    code, out, err = await run(tmp_path, "docs", "--progress", EMBEDDINGS_URL=embeddings.url)
+    assert code == 0
+    assert out.startswith("documents: 1 added")
+    assert err == "1/1 docs/a.md\n"
 
+
+def test_progress_is_one_line_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    line = _Line()
+    line = _Line(plain=True)
     line.show(Progress(1, 2, "docs/a.md"))
     line.clear()
     assert capsys.readouterr().err == "\r\x1b[K1/2 docs/a.md\r\x1b[K"
+
+
+def test_lines_of_progress_are_at_most_one_a_second(monkeypatch, capsys):
+    now = 100.0
+    monkeypatch.setattr("document_ingestion.__main__.time.monotonic", lambda: now)
+    line = _Line(plain=True)
+    for number in range(1, 6):
+        line.show(Progress(number, 9, f"docs/{number}.md"))
+        now += 0.4
+    line.clear()
+    assert capsys.readouterr().err == "1/9 docs/1.md\n4/9 docs/4.md\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handlers_cli import __doc__ as description, __version__
+from handlers_cli.pipelines.arguments import add_runs, add_trigger
 from handlers_cli.running import add_nats, add_timeout, run
 from handlers_cli.terminal import EXIT_INTERRUPTED, EXIT_USAGE, Terminal
 from handlers_cli.voice.arguments import add_say, add_talk, add_transcribe, add_voices
@@ -18,12 +19,24 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parsed(arguments)
     terminal = Terminal()
     try:
         return options.run(options, terminal)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options, left = parser.parse_known_args(arguments)
+    # Before Python 3.13 argparse does not take what comes after an option as one more of the words before it.
+    words: list[str] | None = getattr(options, "parameters", None)
+    if left and (words is None or any(word.startswith("-") for word in left)):
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    if words is not None:
+        options.parameters = [*words, *left]
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     add_transcribe(commands.add_parser("transcribe", help="write down what is said in an audio file"))
     add_talk(commands.add_parser("talk", help="ask a spoken question, hear the answer"))
     add_voices(commands.add_parser("voices", help="list the voices that can speak"))
+    add_trigger(commands.add_parser("trigger", help="run a pipeline, follow it to its end"))
+    add_runs(commands.add_parser("runs", help="list the runs of pipelines, follow or cancel one"))
     _add_watch(commands.add_parser("watch", help="show the traffic of the bus, decoded"))
     _add_up(commands.add_parser("up", help="run the local stack: NATS, inference, documents, services"))
     return parser

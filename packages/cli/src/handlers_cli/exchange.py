@@ -179,9 +179,9 @@ class Exchange:
         self,
         work: Coroutine[Any, Any, T],
         interrupt: asyncio.Event,
-        cancel: Callable[[asyncio.Future[T]], Awaitable[None]],
+        cancel: Callable[[asyncio.Future[T]], Awaitable[None]] | None = None,
     ) -> T | None:
-        """Await `work`; when `interrupt` comes first, call `cancel` with it and return None."""
+        """Await `work`; when `interrupt` comes first, call `cancel` with it, if there is one, and return None."""
         working = asyncio.ensure_future(work)
         interrupted = asyncio.ensure_future(interrupt.wait())
         try:
@@ -196,7 +196,8 @@ class Exchange:
                     self._terminal.warning("the connection to NATS is lost; trying to have it again")
             if working.done():
                 return working.result()
-            await cancel(working)
+            if cancel is not None:
+                await cancel(working)
             return None
         finally:
             await end(working, interrupted)

@@ -82,6 +82,10 @@ class Terminal:
         """Return `text` green."""
         return self._styled(text, "32", self.out)
 
+    def red(self, text: str) -> str:
+        """Return `text` red."""
+        return self._styled(text, "31", self.out)
+
     def _put(self, stream: IO[AnyStr], data: AnyStr) -> None:
         if self.closed:
             return

@@ -157,7 +157,7 @@ def _fields(message: Message, *, full: bool) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     for field, value in message.ListFields():
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            shown[field.name] = dict(value)
+            shown[field.name] = {key: _value(item, full=full) for key, item in value.items()}
         elif field.is_repeated:
             shown[field.name] = [_value(item, full=full) for item in value]
         else:

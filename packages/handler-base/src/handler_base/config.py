@@ -202,11 +202,11 @@ def _convert(setting: Setting, name: str, text: str) -> Any:
         return lowered in _TRUE
     if get_origin(kind) is tuple:
         value = tuple(part.strip() for part in text.split(",") if part.strip())
+        each: Any = get_args(kind)[0]
+        if get_origin(each) is Literal:
+            value = tuple(_choice(each, name, text, part) for part in value)
     if get_origin(kind) is Literal:
-        choices = {str(choice).lower(): choice for choice in get_args(kind)}
-        if value.lower() not in choices:
-            raise ValueError(f"{name}={text!r}: expected one of {', '.join(choices)}")
-        return choices[value.lower()]
+        return _choice(kind, name, text, value)
     try:
         value = msgspec.convert(value, setting.type, strict=False)
     except (msgspec.ValidationError, UnicodeError) as error:
@@ -216,6 +216,13 @@ def _convert(setting: Setting, name: str, text: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name}={text!r}: expected a finite number")
     return value
+
+
+def _choice(kind: Any, name: str, text: str, value: str) -> Any:
+    choices = {str(choice).lower(): choice for choice in get_args(kind)}
+    if value.lower() not in choices:
+        raise ValueError(f"{name}={text!r}: expected one of {', '.join(choices)}")
+    return choices[value.lower()]
 
 
 @functools.cache

@@ -156,17 +156,25 @@ class UpstreamError(HandlerError):
         endpoint: Its name in our words, for instance `llm`.
         status: HTTP status, or 0 when there was no response.
         retry_after: Seconds the endpoint asked us to wait, or None.
+        said: The endpoint's own words, on one line and shortened; "" where there were none.
     """
 
     type = "upstream"
 
     def __init__(
-        self, message: str, *, endpoint: str = "", status: int = 0, retry_after: float | None = None
+        self,
+        message: str,
+        *,
+        endpoint: str = "",
+        status: int = 0,
+        retry_after: float | None = None,
+        said: str = "",
     ) -> None:
         super().__init__(message)
         self.endpoint = endpoint
         self.status = status
         self.retry_after = retry_after
+        self.said = said
 
 
 class UpstreamUnavailable(UpstreamError):

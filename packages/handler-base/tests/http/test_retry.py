@@ -250,6 +250,13 @@ async def test_a_refusal_says_which_endpoint_what_and_what_to_check(
     await pool.aclose()
 
 
+async def test_a_refusal_keeps_the_endpoints_own_words_apart(pool: HttpPool) -> None:
+    async with HttpEndpoint(answering({"code": 6, "message": "x already exists"}, 409)) as server:
+        with pytest.raises(UpstreamRejected) as caught:
+            await pool.endpoint("argo", server.url, timeout=5).request("POST", "/", idempotent=False)
+        assert caught.value.said == "x already exists"
+
+
 async def test_a_refusal_leaves_the_connection_usable(pool: HttpPool) -> None:
     async with HttpEndpoint(in_turn(failing(400), failing(404), OK)) as server:
         endpoint = pool.endpoint("llm", server.url, timeout=5)

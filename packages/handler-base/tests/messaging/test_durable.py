@@ -11,7 +11,8 @@ import pytest
 from handler_base.config import load
 from handler_base.errors import InvalidRequest, UpstreamRejected, UpstreamUnavailable
 from handler_base.messaging import wire
-from handler_base.messaging.delivery import Delivered, nak
+from handler_base.messaging.delivered import Delivered
+from handler_base.messaging.delivery import nak
 from handler_base.service import Service, ServiceSettings
 from handler_messages import CancelRequest, ChatRequest, ChatResponse, ErrorResponse, subjects
 from handler_testkit.services import Client, running
@@ -477,7 +478,7 @@ async def test_json_requests_get_json_answers(nats: NatsServer) -> None:
 def test_the_ack_subject_is_read_in_both_of_its_forms() -> None:
     old = Delivered.parse("$JS.ACK.S.c.3.7.9.1500000000000000000.0")
     new = Delivered.parse("$JS.ACK.hub.acc.S.c.3.7.9.1500000000000000000.0.token")
-    assert old == new == Delivered("S", 7, 3, 1_500_000_000.0)
+    assert old == new == Delivered("S", "c", 3, 7, 9, 1_500_000_000.0, 0)
 
 
 def test_a_nak_carries_its_delay_in_nanoseconds() -> None:

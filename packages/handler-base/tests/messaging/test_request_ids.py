@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from handler_base.config import load
 from handler_base.service import Service, ServiceSettings
-from handler_messages import ChatRequest, ChatResponse, subjects
+from handler_messages import CancelRequest, ChatRequest, ChatResponse, subjects
 from handler_testkit.services import Client, running
 
 if TYPE_CHECKING:
@@ -79,3 +79,23 @@ async def test_a_message_that_was_sent_twice_runs_once_even_while_the_first_is_a
                 await asyncio.sleep(0.01)
     assert sorted(started) == ["other", "same"]
     assert sorted(m.subject for m in answers.all) == ["ai.chat.response.other", "ai.chat.response.same"]
+
+
+async def test_a_request_whose_subject_names_its_id_has_that_id(nats: NatsServer) -> None:
+    worked: list[tuple[str, str]] = []
+    stopped = asyncio.Event()
+
+    async def cancel(context: Context, request: CancelRequest) -> None:
+        worked.append((context.request_id, request.request_id))
+        stopped.set()
+
+    service = Service("bridge", "1.0.0", load(ServiceSettings, {"NATS_URL": nats.url, "HEALTH_PORT": "0"}))
+    service.handle(subjects.PIPELINE_CANCEL, cancel)
+    async with Client(nats.url) as client, running(service):
+        dead = await client.listen("ai.dlq.bridge")
+        await client.send("ai.pipeline.cancel.r1", CancelRequest(request_id="r2"))
+        reason = ((await dead.next()).headers or {})["Dead-Letter-Reason"]
+        assert reason == "request_id 'r2' in the message contradicts 'r1' in the subject"
+        await client.send("ai.pipeline.cancel.r1", CancelRequest())
+        await stopped.wait()
+    assert worked == [("r1", "r1")]

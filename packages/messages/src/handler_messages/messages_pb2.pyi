@@ -526,16 +526,16 @@ class PipelineListResponse(_message.Message):
     def __init__(self, pipelines: _Optional[_Iterable[_Union[PipelineInfo, _Mapping]]] = ...) -> None: ...
 
 class PipelineRunListRequest(_message.Message):
-    __slots__ = ("pipeline", "status", "limit", "request_id")
+    __slots__ = ("pipeline", "status", "limit", "run_request_id")
     PIPELINE_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
-    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    RUN_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     pipeline: str
     status: str
     limit: int
-    request_id: str
-    def __init__(self, pipeline: _Optional[str] = ..., status: _Optional[str] = ..., limit: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+    run_request_id: str
+    def __init__(self, pipeline: _Optional[str] = ..., status: _Optional[str] = ..., limit: _Optional[int] = ..., run_request_id: _Optional[str] = ...) -> None: ...
 
 class PipelineRun(_message.Message):
     __slots__ = ("request_id", "pipeline", "engine", "run_id", "status", "message", "user_id", "parameters", "created", "updated")

@@ -71,6 +71,7 @@ class Exchange:
         self.request = request
         self._connection = connection
         self._chunked = False
+        self._started = False
         self._finished = False
 
     async def head(
@@ -79,6 +80,7 @@ class Exchange:
         """Send the status line and headers; a body in chunks follows, or one of `length` bytes."""
         lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Whatever')}"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        self._started = True
         self._chunked = length is None
         lines.append("transfer-encoding: chunked" if length is None else f"content-length: {length}")
         self.raw("\r\n".join(lines).encode() + b"\r\n\r\n")
@@ -130,6 +132,11 @@ class Exchange:
         """Close the connection after what was sent, however incomplete."""
         self._finished = True
         self._connection.transport.close()
+
+    @property
+    def started(self) -> bool:
+        """Whether the head of the answer was sent."""
+        return self._started
 
     @property
     def finished(self) -> bool:

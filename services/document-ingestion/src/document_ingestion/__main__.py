@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 _FAILED, _IMPOSSIBLE, _INTERRUPTED = 1, 2, 130
 
+_PLAIN_SECONDS = 1.0
+"""Shortest time between two lines of progress that are not drawn over."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command: 0 when all is stored, 1 when documents failed, 2 when nothing can be done."""
@@ -34,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(options: argparse.Namespace) -> int:
     from document_ingestion.pipeline import ingest
 
-    line = _Line()
+    line = _Line(plain=options.progress)
     try:
         settings = load(IngestionSettings)
         if options.collection:
@@ -71,23 +75,37 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--base", default="", help="folder that paths are named from, instead of INGEST_BASE")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.add_argument("--json", action="store_true", help="report as one line of JSON")
+    parser.add_argument(
+        "--progress", action="store_true", help="tell the progress in lines where there is no terminal, too"
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
 
 class _Line:
-    """One line of progress on standard error, if that is a terminal."""
+    """The progress on standard error: one line that is drawn over on a terminal, elsewhere lines if they are wanted.
 
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
+    Args:
+        plain: Whether lines are wanted where there is no terminal.
+    """
+
+    def __init__(self, *, plain: bool) -> None:
+        self._drawn = sys.stderr.isatty()
+        self._plain = plain and not self._drawn
+        self._told = float("-inf")
 
     def show(self, progress: Progress) -> None:
-        if self._shown:
-            sys.stderr.write(f"\r\x1b[K{progress.done}/{progress.total} {progress.uri[:100]}")
+        text = f"{progress.done}/{progress.total} {progress.uri[:100]}"
+        if self._drawn:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+        elif self._plain and time.monotonic() - self._told >= _PLAIN_SECONDS:
+            self._told = time.monotonic()
+            sys.stderr.write(f"{text}\n")
             sys.stderr.flush()
 
     def clear(self) -> None:
-        if self._shown:
+        if self._drawn:
             sys.stderr.write("\r\x1b[K")
 
 

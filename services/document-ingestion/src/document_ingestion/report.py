@@ -47,13 +47,14 @@ class Report(msgspec.Struct):
     dry_run: bool = False
 
     def lines(self) -> list[str]:
-        """Return the report for a person."""
+        """Return the report for a person; the last line says all that matters, since it may be the only one that is read."""
+        why = f" ({self.failed[0].uri}: {self.failed[0].reason})" if self.failed else ""
         would = "would have been " if self.dry_run else ""
         return [
             *(f"failed: {failure.uri}: {failure.reason}" for failure in self.failed),
             (
                 f"{self.collection}: {self.added} {would}added, {self.changed} {would}changed, {self.unchanged} "
-                f"unchanged, {self.removed} {would}removed, {self.empty} empty, {len(self.failed)} failed; "
+                f"unchanged, {self.removed} {would}removed, {self.empty} empty, {len(self.failed)} failed{why}; "
                 f"{self.chunks} chunks in {self.seconds:.1f} s"
             ),
         ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -18,6 +17,9 @@ from handler_base.errors import ConfigError, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+SHIPPED = Path(__file__).with_name("catalogue.toml")
+"""The catalogue that comes with the service."""
 
 EngineName = Literal["argo", "kubeflow", "local"]
 
@@ -215,7 +217,7 @@ def load(paths: Iterable[str], engines: Iterable[str]) -> Catalogue:
         ConfigError: With every problem of every file.
     """
     problems: list[str] = []
-    tables: dict[str, Any] = tomllib.loads(files("pipeline_bridge").joinpath("catalogue.toml").read_text())
+    tables: dict[str, Any] = tomllib.loads(SHIPPED.read_text())
     for path in paths:
         try:
             for file in _files(Path(path)):

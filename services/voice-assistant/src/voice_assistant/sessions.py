@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from handler_base.errors import InvalidRequest
+from handler_base.messaging.alone import Alone
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from handler_base.conversation.grounding import Grounding
     from handler_base.messaging.connection import Connection
     from handler_base.messaging.context import Context
@@ -29,7 +26,7 @@ class Sessions:
         self._connection = connection
         self._responder = responder
         self._grounding = grounding
-        self._followed: dict[str, asyncio.Event] = {}
+        self._alone = Alone()
 
     async def follow(self, context: Context, start: STTStreamMessage) -> None:
         """Answer what is said in a session.
@@ -47,7 +44,8 @@ class Sessions:
         # Imported with the first session: start-up is a budget.
         from voice_assistant.following import follow
 
-        async with self._alone(context.session_id):
+        # A second start of a session is not answered besides the first.
+        async with self._alone.under(context.session_id):
             await follow(
                 context,
                 start,
@@ -56,15 +54,3 @@ class Sessions:
                 grounding=self._grounding,
                 settings=settings,
             )
-
-    @contextlib.asynccontextmanager
-    async def _alone(self, session_id: str) -> AsyncGenerator[None]:
-        """Let a second start of a session wait for the end of the first, so that it is not answered twice."""
-        while (other := self._followed.get(session_id)) is not None:
-            await other.wait()
-        ended = self._followed[session_id] = asyncio.Event()
-        try:
-            yield
-        finally:
-            del self._followed[session_id]
-            ended.set()

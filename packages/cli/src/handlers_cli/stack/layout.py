@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from handler_base.errors import ConfigError
+from handlers_cli.stack import pipelines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 
 
-SERVICES = ("chat-handler", "stt-module", "tts-module", "voice-assistant")
-"""In the order of their ports."""
-
-VOICE = SERVICES[1:]
+VOICE = ("stt-module", "tts-module", "voice-assistant")
 """Those that `--no-voice` leaves out."""
+
+SERVICES = ("chat-handler", *VOICE, "pipeline-bridge")
+"""In the order of their ports."""
 
 # A minute of speech fits into one request; more than 8 MB the server does not recommend.
 _SERVER_SETTINGS = """# Written by `handlers up` each time it starts.
@@ -89,9 +90,10 @@ class StackOptions:
 
     @property
     def services(self) -> tuple[str, ...]:
-        """The services that run: a written question needs nobody who hears or speaks."""
-        voice = self.voice and not self.one_question
-        return SERVICES if voice else tuple(name for name in SERVICES if name not in VOICE)
+        """The services that run: one written question needs nobody but who answers it."""
+        if self.one_question:
+            return SERVICES[:1]
+        return tuple(name for name in SERVICES if self.voice or name not in VOICE)
 
     @property
     def one_question(self) -> bool:
@@ -167,9 +169,7 @@ def layout(options: StackOptions) -> list[Part]:
         ConfigError: If a program or a document is missing.
     """
     data, ports = data_folder(options), options.ports
-    endpoints = _endpoints(f"http://{HOST}:{ports.inference}") | {
-        "SQLITE_PATH": os.environ.get("SQLITE_PATH") or str(data / "knowledge.db"),
-    }
+    endpoints = _endpoints(options)
     logs = {"LOG_FORMAT": os.environ.get("LOG_FORMAT") or "console"}
     parts = [
         Part(
@@ -191,23 +191,23 @@ def layout(options: StackOptions) -> list[Part]:
         ),
     ]
     if paths := documents(options):
-        root = repository()
         parts.append(
             Part(
                 "documents",
                 (sys.executable, "-m", "document_ingestion", *paths),
-                endpoints | ({"INGEST_BASE": str(root)} if root and options.docs is None else {}),
+                ingestion(options),
                 "exit",
                 after=("local-inference",),
                 partial=1,
             )
         )
+    own = {"pipeline-bridge": pipelines.settings(data)}
     shared = {**logs, **endpoints, "NATS_URL": f"nats://{HOST}:{ports.nats}", "HEALTH_HOST": HOST}
     parts += [
         Part(
             name,
             (sys.executable, "-m", name.replace("-", "_")),
-            shared | {"HEALTH_PORT": str(ports.probes(name))},
+            shared | {"HEALTH_PORT": str(ports.probes(name))} | own.get(name, {}),
             "readyz",
             ports.probes(name),
             after=("nats-server",),
@@ -217,9 +217,22 @@ def layout(options: StackOptions) -> list[Part]:
     return parts
 
 
-def write_server_settings(data: Path) -> None:
-    """Write what nats-server cannot be told on its command line."""
+def ingestion(options: StackOptions) -> dict[str, str]:
+    """Return what the environment of an ingestion adds to ours.
+
+    The repository's own documents are named from its root: so they are the same ones however and from wherever they are
+    ingested.
+    """
+    root = repository()
+    return _endpoints(options) | ({"INGEST_BASE": str(root)} if root and options.docs is None else {})
+
+
+def write_settings(options: StackOptions) -> None:
+    """Write what nats-server and pipeline-bridge are told by files."""
+    data = data_folder(options)
     _server_settings(data).write_text(_SERVER_SETTINGS)
+    if "pipeline-bridge" in options.services:
+        pipelines.write_catalogue(data, ingestion(options))
 
 
 def can_speak(options: StackOptions) -> bool:
@@ -257,9 +270,10 @@ def check_ports(options: StackOptions) -> None:
         raise ConfigError(problems)
 
 
-def _endpoints(inference: str) -> dict[str, str]:
-    """Return where each model is: as the environment says, else in local-inference."""
-    return {
+def _endpoints(options: StackOptions) -> dict[str, str]:
+    """Return where each model and the knowledge base is: as the environment says, else here."""
+    inference = f"http://{HOST}:{options.ports.inference}"
+    endpoints = {
         names[0]: next(filter(None, map(os.environ.get, names)), f"{inference}/{path}")
         for path, names in (
             ("llm", ("LLM_URL", "VLLM_URL")),
@@ -269,6 +283,8 @@ def _endpoints(inference: str) -> dict[str, str]:
             ("tts", ("TTS_URL",)),
         )
     }
+    store = os.environ.get("SQLITE_PATH") or str(data_folder(options) / "knowledge.db")
+    return endpoints | {"SQLITE_PATH": store}
 
 
 def _server_settings(data: Path) -> Path:

@@ -8,11 +8,11 @@ import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from handlers_cli.stack.layout import Part
 
@@ -127,6 +127,9 @@ class PartProcess:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SECONDS):
                 await process.wait()
+                # What it started may take longer than it, for instance the run of a pipeline.
+                while _group_lives(process.pid):  # noqa: ASYNC110 - the end of a child's child has no event
+                    await asyncio.sleep(_ASK_SECONDS)
         self.kill()
         await process.wait()
 
@@ -187,6 +190,23 @@ async def _exchange(port: int, sent: bytes, size: int) -> bytes:
                 writer.close()
     except (OSError, EOFError, TimeoutError):
         return b""
+
+
+def _group_lives(group: int) -> bool:
+    """Whether there is a process of a group that has not ended."""
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):  # the second is what macOS says of those that have ended
+        return False
+    if not sys.platform.startswith("linux"):
+        return True
+    # In a container nobody may take note of the end of orphans: they stay in the list for ever.
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _parent, its_group, *_ = file.read_text(errors="replace").rpartition(")")[2].split()
+            if int(its_group) == group and state not in {"Z", "X"}:
+                return True
+    return False
 
 
 def _end_with_parent() -> Callable[[], None] | None:

@@ -20,7 +20,7 @@ from handlers_cli.stack.layout import (
     check_ports,
     data_folder,
     layout,
-    write_server_settings,
+    write_settings,
 )
 from handlers_cli.stack.process import PartFailed, PartProcess, follow
 from handlers_cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Terminal, printable
@@ -50,7 +50,7 @@ async def up(options: StackOptions, terminal: Terminal, interrupt: asyncio.Event
         with _alone(data):
             check_ports(options)
             (data / "logs").mkdir(exist_ok=True)
-            write_server_settings(data)
+            write_settings(options)
             if not can_speak(options):
                 terminal.warning(_NO_VOICE)
             return await _Stack(options, data, terminal).run(interrupt)
@@ -211,6 +211,7 @@ class _Stack:
             "",
             f'  {_command()} ask{own} "Who is told about a dead letter?"',
             *(spoken if self._options.voice else ()),
+            f"  {_command()} trigger{own} document-ingestion source-url=FOLDER",
             f"  {_command()} watch{own}",
             "",
             bold("By hand, with any NATS client:"),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import unicodedata
 from typing import TYPE_CHECKING
 
 from handlers_cli.terminal import printable
+from handlers_cli.text import end_of
 
 if TYPE_CHECKING:
     from handler_messages import STTTranscription
@@ -68,17 +68,7 @@ class Captions:
         if not self._terminal.live:
             return
         room = shutil.get_terminal_size().columns - len(self._label) - 1
-        shown = _end_of(" ".join(text.split()), room)
+        # The newest words are what people look at.
+        shown = end_of(" ".join(text.split()), room)
         self._terminal.write(f"\r\x1b[K{self._label}{self._terminal.dim(shown)}")
         self._partial = True
-
-
-def _end_of(text: str, columns: int) -> str:
-    """Return the end of `text` that fits into `columns`: the newest words are what people look at."""
-    used, start = 0, len(text)
-    while start > 0:
-        used += 2 if unicodedata.east_asian_width(text[start - 1]) in "WF" else 1
-        if used > columns - (start > 1):
-            return f"…{text[start:]}"
-        start -= 1
-    return text

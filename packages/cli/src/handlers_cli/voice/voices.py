@@ -10,6 +10,7 @@ from handler_base.messaging import wire
 from handler_messages import ErrorResponse, TTSVoiceListResponse, TTSVoiceRefreshResponse, subjects
 from handlers_cli.exchange import Exchange, over_nats
 from handlers_cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, Terminal, printable
+from handlers_cli.text import aligned
 
 if TYPE_CHECKING:
     import asyncio
@@ -69,10 +70,7 @@ async def voices(options: Voices, terminal: Terminal, interrupt: asyncio.Event) 
             )
             return 0 if _told(listed, options, terminal) else EXIT_FAILED
 
-        async def give_up(_working: asyncio.Future[int]) -> None:
-            pass
-
-        code = await exchange.until(ask(), interrupt, give_up)
+        code = await exchange.until(ask(), interrupt)
         return EXIT_INTERRUPTED if code is None else code
 
     return await over_nats(options.nats_url, "handlers-voices", terminal, run)
@@ -108,8 +106,5 @@ def _table(listed: TTSVoiceListResponse, terminal: Terminal) -> None:
         )
         for voice in listed.voices
     ]
-    wide = [min(40, max(map(len, column))) for column in zip(*rows, strict=True)]
-    for name, *rest in rows:
-        first = terminal.bold(f"{name:<{wide[0]}}")
-        others = [f"{cell:<{width}}" for cell, width in zip(rest, wide[1:], strict=True) if width]
-        terminal.line("  ".join((first, *others)).rstrip())
+    for name, *rest in aligned(rows):
+        terminal.line("  ".join((terminal.bold(name), *rest)).rstrip())

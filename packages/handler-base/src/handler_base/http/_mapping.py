@@ -127,6 +127,7 @@ class Names:
                 endpoint=self.name,
                 status=status,
                 retry_after=_retry_after(headers.get("retry-after", "")),
+                said=said,
             )
         match status:
             case 401 | 403:
@@ -138,7 +139,7 @@ class Names:
                 text = f"{self.where} finds the request too large (413){says}"
             case _:
                 text = f"{self.where} rejected the request ({status}){says}"
-        return UpstreamRejected(text, endpoint=self.name, status=status)
+        return UpstreamRejected(text, endpoint=self.name, status=status, said=said)
 
     def unreadable(self, what: str) -> UpstreamProtocol:
         """Return the error for an answer that does not follow its contract."""

@@ -6,12 +6,11 @@ See `docs/decisions/0003-delivery.md` for the order of the steps and what a cras
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import re
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from handler_base import telemetry
 from handler_base.errors import (
@@ -24,18 +23,20 @@ from handler_base.errors import (
     unquoted,
 )
 from handler_base.messaging import wire
+from handler_base.messaging.alone import Alone
 from handler_base.messaging.connection import MSG_ID
 from handler_base.messaging.context import TIMEOUT_HEADER
 from handler_base.messaging.worker import encode_answer
 from handler_messages import ErrorResponse, subjects
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from google.protobuf.message import Message
 
     from handler_base.messaging.connection import Connection, StoredMessage
     from handler_base.messaging.context import Context
+    from handler_base.messaging.delivered import Delivered
     from handler_base.messaging.settings import WorkSettings
     from handler_base.messaging.subscription import RawMessage
     from handler_base.messaging.worker import Route, Worker
@@ -54,30 +55,6 @@ HEADER_BYTES = 32 * 1024
 
 # Field names of RFC 9110, section 5.1: what nats-py sends.
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-
-
-class Delivered(NamedTuple):
-    """What JetStream says about a delivery, read from its ack subject.
-
-    Attributes:
-        stream: The stream's name.
-        sequence: The message's number in the stream.
-        attempt: 1 for the first delivery.
-        published: Unix time in seconds when it was stored.
-    """
-
-    stream: str
-    sequence: int
-    attempt: int
-    published: float
-
-    @classmethod
-    def parse(cls, reply: str) -> Delivered:
-        """Read `$JS.ACK.…` in its old form (9 tokens) or its new one (with domain and account, 11 or more)."""
-        tokens = reply.split(".")
-        if len(tokens) >= 11:
-            tokens = tokens[2:]
-        return cls(tokens[2], int(tokens[5]), int(tokens[4]), int(tokens[7]) / 1e9)
 
 
 class DeliveredMessage:
@@ -122,7 +99,8 @@ class DeliveryProcess:
         self._service = service
         self._doubted = doubted
         self._wall_clock = wall_clock
-        self._at_work: dict[str, asyncio.Event] = {}
+        # A second message for the same result waits for the first, and finds the answer.
+        self._alone = Alone()
 
     async def process(self, delivery: DeliveredMessage) -> None:
         """Work on one message and settle it. The top of a durable handler: no error gets past it."""
@@ -155,7 +133,7 @@ class DeliveryProcess:
         route, context, meta = self._route, delivery.context, delivery.meta
         derived = f"{meta.stream}-{meta.sequence}"
         request = self._worker.open(route, delivery.raw, context, derived)
-        async with self._alone(self._result_id(context)):
+        async with self._alone.under(self._result_id(context)):
             if (meta.attempt > 1 or context.request_id != derived) and await self._answered(delivery):
                 return
             if meta.attempt > self._settings.max_attempts + SPARE_DELIVERIES:
@@ -168,18 +146,6 @@ class DeliveryProcess:
             if answer is not None:
                 await self._publish(delivery, answer)
         await self.settle(delivery, ACK)
-
-    @contextlib.asynccontextmanager
-    async def _alone(self, result_id: str) -> AsyncGenerator[None]:
-        """Let a second message for the same result wait for the first, so that it finds the answer."""
-        while (other := self._at_work.get(result_id)) is not None:
-            await other.wait()
-        done = self._at_work[result_id] = asyncio.Event()
-        try:
-            yield
-        finally:
-            del self._at_work[result_id]
-            done.set()
 
     async def _answered(self, delivery: DeliveredMessage) -> bool:
         """Whether the request has its result already; if so, it is settled and sent to where it was asked for."""

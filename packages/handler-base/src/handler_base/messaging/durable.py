@@ -18,7 +18,8 @@ import nats.errors
 
 from handler_base.errors import MessagingError
 from handler_base.messaging.context import Context
-from handler_base.messaging.delivery import PROGRESS, Delivered, DeliveredMessage, DeliveryProcess, nak
+from handler_base.messaging.delivered import PREFIX, Delivered
+from handler_base.messaging.delivery import PROGRESS, DeliveredMessage, DeliveryProcess, nak
 from handler_base.messaging.reasons import describe
 from handler_base.messaging.streams import RESPONSES_MAX_AGE, ensure_streams
 from handler_messages.subjects import DEAD_LETTER
@@ -209,7 +210,7 @@ class DurableConsumer:
     async def _arrived(self, raw: RawMessage) -> None:
         loop = asyncio.get_running_loop()
         self._heard = loop.time()
-        if not raw.reply.startswith("$JS.ACK"):
+        if not raw.reply.startswith(PREFIX):
             if raw.subject == f"{self._inbox}.{self._generation}":
                 self._status(raw)
             return

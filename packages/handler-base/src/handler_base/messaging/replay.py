@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import msgspec
 
 from handler_base.errors import MessagingError, NotFound
+from handler_base.messaging.delivered import PREFIX, Delivered
 from handler_base.messaging.streams import ensure_streams
 
 if TYPE_CHECKING:
@@ -280,23 +281,20 @@ class Replay:
         self._wake.set()
 
     async def _arrived(self, raw: RawMessage) -> None:
-        if not raw.reply.startswith("$JS.ACK."):
+        if not raw.reply.startswith(PREFIX):
             await self._status(raw)
             return
-        tokens = raw.reply.split(".")
-        if len(tokens) >= 11:  # the newer form, with domain and account
-            tokens = tokens[2:]
-        consumer, sequence, number, published, pending = tokens[3], *map(int, tokens[5:9])
-        if consumer != self._name or self._broken:
+        meta = Delivered.parse(raw.reply)
+        if meta.consumer != self._name or self._broken:
             return
         self._heard = asyncio.get_running_loop().time()
-        if number != self._expected:
+        if meta.number != self._expected:
             self._break(f"message {self._expected} is missing")
             return
         self._expected += 1
-        self._last = sequence
+        self._last = meta.sequence
         self._held += len(raw.data) + OVERHEAD
-        self._messages.append(Replayed(raw, sequence, published / 1e9, pending))
+        self._messages.append(Replayed(raw, meta.sequence, meta.published, meta.pending))
         self._wake.set()
 
     async def _status(self, raw: RawMessage) -> None:

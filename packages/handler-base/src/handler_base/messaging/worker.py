@@ -180,6 +180,7 @@ class Worker:
         try:
             ids = route.subject.parse(raw.subject) if route.subject.names else {}
             context.session_id = ids.get("session_id", "")
+            context.request_id = ids.get("request_id", context.request_id)
             context.kind = wire.content_type(raw.headers)
             request = _decoded(route, raw.data, context.kind)
             if given := str(getattr(request, "request_id", "")):
