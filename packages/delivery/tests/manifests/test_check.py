@@ -44,6 +44,11 @@ NATS_LIVENESS = """          livenessProbe:
             periodSeconds: 15
             timeoutSeconds: 5
 """
+PIPELINES = "pipelines/argo/kustomization.yaml"
+EVERY = "pipelines/argo/every-pipeline.yaml"
+BATCH = "pipelines/argo/batch-inference.yaml"
+INGEST = "pipelines/argo/document-ingestion.yaml"
+ACCOUNTS = "pipelines/argo/serviceaccounts.yaml"
 TO_NATS = """    - to:
         - podSelector:
             matchLabels:
@@ -179,6 +184,32 @@ def test_it_sees(home: Deploy, file: str, before: str, after: str, problem: str)
         ("base/chat-handler/poddisruptionbudget.yaml", "maxUnavailable: 1", "minAvailable: 2", "with 2 replicas of chat-handler no node can be drained"),
         ("components/milvus/kustomization.yaml", "MILVUS_HOST=milvus.milvus", "MILVUS_HOST=milvus.db", "no NetworkPolicy lets it call http://milvus.db.svc.cluster.local:19530"),
         ("components/telemetry/networkpolicy.yaml", "port: 4318", "port: 4317", "no NetworkPolicy lets it call http://otel-collector.observability.svc.cluster.local:4318"),
+        # pipelines: what holds for every pod
+        ("pipelines/argo/kustomizeconfig.yaml", "kind: WorkflowTemplate", "kind: Workflow", "WorkflowTemplate batch-inference: the image document-ingestion has no tag that stays what it is"),
+        (EVERY, "runAsNonRoot: true", "runAsNonRoot: false", "WorkflowTemplate document-ingestion: securityContext.runAsNonRoot must be true"),
+        (EVERY, '"enableServiceLinks": false, ', "", "WorkflowTemplate model-evaluation: enableServiceLinks must be false"),
+        (EVERY, '"enableServiceLinks": false, ', '"enableServiceLink": false, ', "Kubernetes 1.37: template.spec: Additional properties are not allowed ('enableServiceLink' was unexpected)"),
+        (EVERY, "automountServiceAccountToken: false", "automountServiceAccountToken: true", "automountServiceAccountToken must be false"),
+        (EVERY, "  ttlStrategy:\n    secondsAfterSuccess: 259200 # 3 days\n    secondsAfterFailure: 1209600 # 14 days\n", "", "WorkflowTemplate batch-inference: ttlStrategy is missing: a job must end"),
+        (BATCH, "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "WorkflowTemplate batch-inference: container answer: securityContext.readOnlyRootFilesystem must be true"),
+        (BATCH, "- { name: out, mountPath", "- { name: outt, mountPath", "container answer: volumeMounts: there is no volume outt"),
+        # pipelines: settings, names, the network
+        (PIPELINES, "- EMBEDDINGS_URL=", "- EMBEDDINGS_URI=", "container ingest: EMBEDDINGS_URI is no setting of document-ingestion; EMBEDDINGS_URL is"),
+        (PIPELINES, "- LLM_URL=", "- LLM_URI=", "container answer: LLM_URI is set, and its configuration does not name it"),
+        (PIPELINES, "LLM_URL=http://ray-serve.ray", "LLM_URL=http://llm.gpu", "WorkflowTemplate batch-inference: no NetworkPolicy lets it call http://llm.gpu.svc.cluster.local:8000/llm"),
+        (INGEST, '      knowledge-client: "true"\n', "", "WorkflowTemplate document-ingestion: no NetworkPolicy lets it call http://milvus.milvus.svc.cluster.local:19530"),
+        (PIPELINES, "  - networkpolicy.yaml\n", "", "WorkflowTemplate batch-inference: no NetworkPolicy of its own selects its pods"),
+        (BATCH, "name: pipeline-steps", "name: pipeline-step", "WorkflowTemplate batch-inference: there is no ConfigMap pipeline-step"),
+        (EVERY, "serviceAccountName: pipelines-executor", "serviceAccountName: executor", "WorkflowTemplate batch-inference: there is no Secret executor.service-account-token"),
+        (ACCOUNTS, "type: kubernetes.io/service-account-token", "type: Opaque", "Secret pipelines-executor.service-account-token: Secrets are made on the cluster"),
+        ("pipelines/argo/bridge-access.yaml", "  name: pipeline-bridge\nsubjects", "  name: bridge\nsubjects", "RoleBinding pipeline-bridge: there is no Role bridge"),
+        # pipelines: parameters
+        (BATCH, "entrypoint: answer", "entrypoint: main", "WorkflowTemplate batch-inference: there is no template main to begin with"),
+        (BATCH, '"{{inputs.parameters.model}}"', '"{{inputs.parameters.modell}}"', "answer: {{inputs.parameters.modell}} stands for nothing"),
+        (BATCH, '"{{inputs.parameters.model}}"', '""', "answer: model is never used"),
+        (BATCH, "          - name: parallel\n      outputs", "      outputs", "WorkflowTemplate batch-inference: the argument parallel is never used"),
+        (BATCH, "          - name: parallel\n      outputs", "          - name: parallel\n          - name: seed\n      outputs", "answer needs seed, which is none of the arguments"),
+        (BATCH, "/steps/batch_inference.py]", '-c, "print({{inputs.parameters.model}})"]', "answer: container.command holds {{…}}: what a run is told would be run"),
     ],
 )  # fmt: skip
 def test_it_sees_in_a_cluster(cluster: Deploy, file: str, before: str, after: str, problem: str) -> None:
@@ -196,6 +227,9 @@ def test_it_sees_in_a_cluster(cluster: Deploy, file: str, before: str, after: st
         (RELEASE, 'range: ">=0.1.0 <1.0.0"', "ranges: x", "ImagePolicy chat-handler: spec.policy.semver: 'range' is a required property"),
         (RELEASE, "image.toolkit.fluxcd.io/v1\n", "image.toolkit.fluxcd.io/v1beta1\n", "there is no schema of image.toolkit.fluxcd.io/v1beta1 ImagePolicy"),
         ("flux/images/chat-handler.yaml", "interval: 5m", "interval: 5", "ImageRepository chat-handler: spec.interval: 5 is not of type 'string'"),
+        (EVERY, "  podGC:\n", "  podsGC:\n", "WorkflowTemplate batch-inference: spec: Additional properties are not allowed ('podsGC' was unexpected)"),
+        (BATCH, "            optional: true\n", "            optional: maybe\n", "'maybe' is not of type 'boolean'"),
+        (INGEST, "apiVersion: argoproj.io/v1alpha1", "apiVersion: argoproj.io/v1beta1", "there is no schema of argoproj.io/v1beta1 WorkflowTemplate"),
         ("flux/cluster/imageupdateautomation.yaml", "strategy: Setters", "strategy: Setter", "'Setter' is not one of ['Setters']"),
         ("flux/cluster/imageupdateautomation.yaml", "        email: flux@example.com\n", "", "'email' is a required property"),
     ],

@@ -6,7 +6,7 @@ import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from handler_delivery.manifests import flux, network, pods, references, scaling
+from handler_delivery.manifests import flux, network, pods, references, scaling, workflows
 from handler_delivery.manifests.environment import Environments
 from handler_delivery.manifests.render import render, roots
 from handler_delivery.manifests.schemas import Schemas
@@ -68,3 +68,4 @@ class Checker:
         yield from references.problems(rendering)
         yield from network.problems(rendering, environments)
         yield from scaling.problems(rendering)
+        yield from workflows.problems(rendering)

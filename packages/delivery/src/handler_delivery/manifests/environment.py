@@ -52,8 +52,12 @@ OTEL = {
 RUNTIME = {"nats": {"GOMEMLIMIT"}}
 """What a program that is not ours reads beside its configuration file, by the name of its image."""
 
+SERVICE = "/app/__main__.pyc"
+"""What the entrypoint of every image of ours starts (images/Dockerfile)."""
+
 _LOCAL = re.compile(r"127\.0\.0\.1|localhost")
 _VARIABLE = re.compile(r"(?<![\w\".$])\$([A-Z][A-Z0-9_]*)")
+_QUOTED = re.compile(r'"([A-Z][A-Z0-9_]*)"')
 _SECRET = "from-a-secret"
 
 
@@ -94,11 +98,13 @@ class Environments:
         self._services = services
 
     def of(self, container: Body) -> Environment | None:
-        """Return what a container is told; None for one that is not ours."""
-        member = self._member(container)
-        if member is None:
+        """Return what a container is told; None for one whose image is not ours."""
+        if image_name(str(container.get("image", ""))) not in self._services:
             return None
         values, _ = self._values(container)
+        member = self._member(container)
+        if member is None:
+            return Environment(values, None)
         cls = settings_class(member.module)
         try:
             return Environment(values, load(cls, _without_files(values, _known(cls))))
@@ -115,6 +121,9 @@ class Environments:
                 yield f"container {name}: {problem}"
 
     def _member(self, container: Body) -> Member | None:
+        """Return the service that a container runs; None for another program, even one in the image of a service."""
+        if SERVICE not in container.get("command", [SERVICE]):
+            return None
         return self._services.get(image_name(str(container.get("image", ""))))
 
     # -- our services ------------------------------------------------------------------------------------------
@@ -176,17 +185,25 @@ class Environments:
     # -- programs of others ------------------------------------------------------------------------------------
 
     def _foreign(self, item: Object, container: Body) -> Iterator[str]:
-        """Hold the variables of another program against the `$NAME`s of the configuration mounted into it."""
+        """Hold the variables of another program against what is mounted into it.
+
+        A configuration names them as `$NAME`, and needs them all; a Python program names them in quotes, and says
+        itself which it needs.
+        """
         values, problems = self._values(container)
         yield from problems
         used: set[str] = set()
+        quoted: set[str] = set()
         for volume in items(item.pod, "volumes"):
-            for text in self._rendering.config(str(dig(volume, "configMap", "name"))).values():
+            for file, text in self._rendering.config(str(dig(volume, "configMap", "name"))).items():
                 lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-                used |= set(_VARIABLE.findall("\n".join(lines)))
+                if file.endswith(".py"):
+                    quoted |= set(_QUOTED.findall("\n".join(lines)))
+                else:
+                    used |= set(_VARIABLE.findall("\n".join(lines)))
         for name in sorted(used - values.keys()):
             yield f"{name} must be set: its configuration names ${name}"
-        allowed = used | RUNTIME.get(image_name(str(container.get("image", ""))), set())
+        allowed = used | quoted | RUNTIME.get(image_name(str(container.get("image", ""))), set())
         for name in sorted(values.keys() - allowed):
             yield f"{name} is set, and its configuration does not name it"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from handler_delivery.manifests.render import dig, items
+from handler_delivery.manifests.render import WORKFLOW, dig, items
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,12 @@ USER = 10001
 PROBES = {"livenessProbe": "/healthz", "readinessProbe": "/readyz"}
 """The probes of our own services and where they are served."""
 
-_RUNS_TO_ITS_END = {"Job", "CronJob"}
+_RUNS_TO_ITS_END = {
+    "Job": ("activeDeadlineSeconds", "backoffLimit"),
+    "CronJob": ("activeDeadlineSeconds", "backoffLimit"),
+    WORKFLOW: ("activeDeadlineSeconds", "ttlStrategy", "podGC", "retryStrategy"),
+}
+"""What a kind must say about how its pods end, and what becomes of them."""
 
 
 def problems(item: Object) -> Iterator[str]:
@@ -37,7 +42,7 @@ def problems(item: Object) -> Iterator[str]:
             yield f"container {container.get('name')}: {problem}"
     if item.kind in _RUNS_TO_ITS_END:
         job = item.at("spec", "jobTemplate", "spec") if item.kind == "CronJob" else item.at("spec")
-        for field in ("activeDeadlineSeconds", "backoffLimit"):
+        for field in _RUNS_TO_ITS_END[item.kind]:
             if dig(job, field) is None:
                 yield f"{field} is missing: a job must end"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handler_delivery.manifests.render import dig, items
+from handler_delivery.manifests.render import WORKFLOW, dig, items
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,16 +31,31 @@ FROM_OUTSIDE = {
 """What an operator makes by hand (docs/operations.md) and no manifest holds."""
 
 
+_TOKEN = "kubernetes.io/service-account-token"
+"""The type of a Secret that the cluster itself fills."""
+
+_WITHOUT_SELECTOR = {"CronJob", WORKFLOW}
+
+
 def problems(rendering: Rendering) -> Iterator[str]:
     """Yield every name that leads nowhere, and every object that must not be in a repository."""
     for item in rendering.of_kind("Secret"):
-        yield f"{item.title}: Secrets are made on the cluster, not kept in the repository"
+        if item.at("type") != _TOKEN or item.at("data") or item.at("stringData"):
+            yield f"{item.title}: Secrets are made on the cluster, not kept in the repository"
     for item in rendering.with_pods:
         for problem in _pods(rendering, item):
             yield f"{item.title}: {problem}"
     for item in rendering.of_kind("Service", "PodDisruptionBudget"):
         for problem in _chosen(rendering, item):
             yield f"{item.title}: {problem}"
+    yield from _accounts(rendering)
+
+
+def _accounts(rendering: Rendering) -> Iterator[str]:
+    for item in rendering.of_kind("RoleBinding"):
+        kind, name = item.at("roleRef", "kind"), item.at("roleRef", "name")
+        if rendering.find(str(kind), str(name)) is None:
+            yield f"{item.title}: there is no {kind} {name}"
     for item in rendering.of_kind("ServiceAccount"):
         for secret in items(item.body, "imagePullSecrets"):
             if secret.get("name") not in FROM_OUTSIDE["Secret"]:
@@ -51,7 +66,9 @@ def _pods(rendering: Rendering, item: Object) -> Iterator[str]:
     for kind, name in _named(item):
         if name not in FROM_OUTSIDE.get(kind, {}) and rendering.find(kind, name) is None:
             yield f"there is no {kind} {name}"
-    if item.kind != "CronJob" and not selected(item.at("spec", "selector", "matchLabels"), item.pod_labels):
+    if item.kind not in _WITHOUT_SELECTOR and not selected(
+        item.at("spec", "selector", "matchLabels"), item.pod_labels
+    ):
         yield "its selector does not match the labels of its pods"
     for rule in items(item.pod, "topologySpreadConstraints"):
         if not selected(dig(rule, "labelSelector", "matchLabels"), item.pod_labels):
@@ -84,6 +101,9 @@ def _named(item: Object) -> Iterator[tuple[str, str]]:
     pod = item.pod
     if pod.get("serviceAccountName"):
         yield "ServiceAccount", pod["serviceAccountName"]
+    if executor := item.at("spec", "executor", "serviceAccountName"):
+        yield "ServiceAccount", executor
+        yield "Secret", f"{executor}.service-account-token"
     if item.at("spec", "serviceName"):
         yield "Service", item.at("spec", "serviceName")
     for volume in items(pod, "volumes"):

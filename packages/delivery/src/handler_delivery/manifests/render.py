@@ -31,6 +31,18 @@ _TEMPLATES: dict[str, tuple[str, ...]] = {
     "Pod": (),
 }
 
+WORKFLOW = "WorkflowTemplate"
+"""The kind of Argo's pipelines."""
+
+_OF_WORKFLOW_PODS = (
+    "serviceAccountName",
+    "automountServiceAccountToken",
+    "securityContext",
+    "volumes",
+    "hostNetwork",
+)
+"""Fields of a WorkflowTemplate's `spec` that are those of its pods."""
+
 
 def dig(body: Any, *path: str) -> Any:
     """Return what is at the end of a path of keys; None where it breaks off."""
@@ -45,6 +57,21 @@ def items(body: Any, *path: str) -> list[Body]:
     """Return the list of objects at the end of a path; empty where there is none."""
     found = dig(body, *path)
     return cast("list[Body]", found) if isinstance(found, list) else []
+
+
+def _workflow_pods(spec: Body) -> Body:
+    """Return one template for the pods of all steps of a WorkflowTemplate: each step is a container named as the step."""
+    pod = {name: spec[name] for name in _OF_WORKFLOW_PODS if name in spec}
+    pod["containers"] = [
+        {**container, "name": step.get("name")}
+        for step in items(spec, "templates")
+        for kind in ("container", "script")
+        if (container := dig(step, kind)) is not None
+    ]
+    patch: object = yaml.load(str(spec.get("podSpecPatch", "")), Loader=_LOADER)
+    if isinstance(patch, dict):
+        pod |= cast("Body", patch)
+    return {"metadata": spec.get("podMetadata") or {}, "spec": pod}
 
 
 @dataclass(frozen=True)
@@ -85,6 +112,8 @@ class Object:
     @property
     def template(self) -> Body | None:
         """The template of its pods; None for an object without pods."""
+        if self.kind == WORKFLOW:
+            return _workflow_pods(self.at("spec") or {})
         path = _TEMPLATES.get(self.kind)
         return None if path is None else self.at(*path)
 

@@ -1,4 +1,4 @@
-"""Schemas: Kubernetes' own, strictly; the CRDs of Flux and KEDA; ours for the two kinds of Flux that have no file here.
+"""Schemas: Kubernetes' own, strictly; the CRDs of Flux and KEDA; what Argo says of its API; ours where there is no file.
 
 A field that a schema does not know is an error, as is a kind without a schema. Rules in CEL
 (`x-kubernetes-validations`) are left to the API server.
@@ -15,6 +15,7 @@ import kubernetes_validate  # pyright: ignore[reportMissingTypeStubs]
 import yaml
 
 from handler_delivery.manifests.flux_schemas import FLUX
+from handler_delivery.manifests.render import WORKFLOW
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,14 +25,17 @@ if TYPE_CHECKING:
 KUBERNETES = ("1.32", "1.37")
 """The oldest and the newest version that manifests must fit."""
 
-_CUSTOM = ("fluxcd.io/", "keda.sh/")
+_CUSTOM = ("fluxcd.io/", "keda.sh/", "argoproj.io/")
+
+_ARGO = "argo-workflows.swagger.json"
+_WORKFLOW = "io.argoproj.workflow.v1alpha1.WorkflowTemplate"
 
 
 class Schemas:
     """All schemas there are.
 
     Args:
-        contracts: The folder with the CRDs; None to leave their kinds unchecked.
+        contracts: The folder with the CRDs and descriptions; None to leave their kinds unchecked.
     """
 
     def __init__(self, contracts: Path | None) -> None:
@@ -39,20 +43,37 @@ class Schemas:
         self._lenient = contracts is None
         for file in sorted(contracts.glob("*.crd.yaml")) if contracts is not None else ():
             self._known |= _crd(file)
+        if contracts is not None and (contracts / _ARGO).is_file():
+            self._known["argoproj.io/v1alpha1", WORKFLOW] = _argo(contracts / _ARGO)
 
     def problems(self, item: Object) -> list[str]:
         """Return what is wrong with one object."""
         if any(name in item.api for name in _CUSTOM):
             schema = self._known.get((item.api, item.kind))
             if schema is None:
-                return [] if self._lenient else [f"there is no schema of {item.api} {item.kind}"]
-            return [*_failures(schema, item.body), *_kubernetes(_as_config_map(item))]
+                known = [] if self._lenient else [f"there is no schema of {item.api} {item.kind}"]
+            else:
+                known = [*_failures(schema, item.body), *_kubernetes(_as_config_map(item))]
+            return known if item.template is None else [*known, *_kubernetes(_as_pods(item))]
         return _kubernetes(json.dumps(item.body, sort_keys=True))
 
 
 def _as_config_map(item: Object) -> str:
     """Return an object of Kubernetes with the same metadata, whose form CRDs leave open."""
     return json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": item.at("metadata")})
+
+
+def _as_pods(item: Object) -> str:
+    """Return the pods that an object of another kind makes, as an object of Kubernetes."""
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "PodTemplate",
+            "metadata": {"name": item.name},
+            "template": item.template,
+        },
+        sort_keys=True,
+    )
 
 
 @functools.cache
@@ -90,6 +111,14 @@ def _crd(file: Path) -> dict[tuple[str, str], dict[str, Any]]:
         for version in spec["versions"]
         if version["served"]
     }
+
+
+@functools.cache
+def _argo(file: Path) -> dict[str, Any]:
+    """Return the schema of a WorkflowTemplate out of the description of Argo's API."""
+    described: dict[str, dict[str, Any]] = json.loads(file.read_bytes())["definitions"]
+    definitions = {name: _strict(schema) for name, schema in described.items()}
+    return {"$ref": f"#/definitions/{_WORKFLOW}", "definitions": definitions}
 
 
 def _strict(schema: dict[str, Any]) -> dict[str, Any]:
