@@ -55,7 +55,7 @@ format: setup ## Format and fix what can be fixed
 	@$(RUN) ruff check --fix --quiet . ; $(RUN) ruff format --quiet .
 
 .PHONY: lint
-lint: setup contract lint-ci ## Ruff, pyright, the lock file, the wire contract, the workflows
+lint: setup contract lint-ci pipelines-check ## Ruff, pyright, the lock file, the wire contract, the workflows, the pipelines
 	@$(UV) lock --quiet --check
 	@$(RUN) ruff check --quiet .
 	@$(RUN) ruff format --quiet --check .
@@ -70,6 +70,17 @@ contract: setup ## The wire contract: its style, the generated code, no breaking
 .PHONY: manifests
 manifests: setup ## Render every overlay, validate and cross-check deploy/
 	@$(RUN) delivery manifests
+
+# Their SDK needs an older protobuf than we have: uv makes it an environment of its own, out of the script's lock file.
+COMPILE_PIPELINES := $(UV) run --quiet --locked --python .venv/bin/python --script deploy/pipelines/kubeflow/compile.py
+
+.PHONY: pipelines
+pipelines: setup ## Compile the Kubeflow pipelines of deploy/pipelines/kubeflow
+	@$(COMPILE_PIPELINES)
+
+.PHONY: pipelines-check
+pipelines-check: setup
+	@$(COMPILE_PIPELINES) --check
 
 DOCKERFILES := $(wildcard images/*Dockerfile bench/Dockerfile services/*/Dockerfile)
 

@@ -237,7 +237,7 @@ def call(
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects to the web only, and never with a token."""
 
-    def redirect_request(
+    def redirect_request(  # noqa: PLR0917 - as urllib has it
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         found = super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -58,6 +58,9 @@ async def test_a_run_of_a_crashed_replica_is_taken_over_where_it_was(stack: Stac
             "r2", placed=True, accepted=True, run_id=name_of("work", "r2"), status="pending", sequence=2
         ),
         "to be cancelled": of_the_dead("r3", placed=True, cancel="changed my mind"),
+        "ended, told nobody": of_the_dead(
+            "r6", placed=True, accepted=True, status="succeeded", message="done", sequence=4
+        ),
         "of a pipeline that is no more": of_the_dead("r4", pipeline="gone"),
         "moved to another engine": of_the_dead("r5", engine="kubeflow"),
     }
@@ -72,6 +75,7 @@ async def test_a_run_of_a_crashed_replica_is_taken_over_where_it_was(stack: Stac
         assert (await told["r3"].ended())[-1].error.type == "cancelled"
         assert (await told["r4"].ended())[-1].error.type == "not_found"
         assert (await told["r5"].ended())[-1].error.type == "not_found"
+        assert [one.sequence for one in await told["r6"].until(bool)] == [4]
         await told["r0"].until(lambda all_: all_[-1].run_id)
         stack.engine.tell(name, DONE)
         stack.engine.tell(name_of("work", "r0"), DONE)

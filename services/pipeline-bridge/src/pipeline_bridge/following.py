@@ -97,11 +97,8 @@ class Follower:
         """
         try:
             await self._teller.catch_up()
-            pipeline = self._pipeline()
-            engine = self._engines.get(pipeline.engine)
-            ended = await self._until_told_to_stop(self._advance(pipeline, engine))
-            if not ended:
-                await self._stop(pipeline, engine)
+            if not self.run.ended:
+                await self._work()
         except Taken:
             raise
         except HandlerError as error:
@@ -111,7 +108,14 @@ class Follower:
             await self._teller.tell("error", _OUR_PROBLEM, error=INTERNAL)
         finally:
             await self._end_submitting()
+            await self._teller.aclose()
         await self._leave()
+
+    async def _work(self) -> None:
+        pipeline = self._pipeline()
+        engine = self._engines.get(pipeline.engine)
+        if not await self._until_told_to_stop(self._advance(pipeline, engine)):
+            await self._stop(pipeline, engine)
 
     # -- forward -----------------------------------------------------------------------------------------------
 
@@ -316,6 +320,7 @@ class Follower:
         pipeline = self._catalogue.pipelines.get(self.run.pipeline)
         if pipeline is not None and self.run.placed:
             await patiently(lambda: self._places.give_back(pipeline, self.run.request_id))
+        await self._teller.note(closed=True)
 
     def _about(self) -> dict[str, str]:
         return {"request_id": self.run.request_id, "pipeline": self.run.pipeline}

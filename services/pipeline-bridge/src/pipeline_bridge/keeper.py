@@ -132,7 +132,7 @@ class Keeper:
             log.warning("runs could not be handed back, others take them later: %s", error)
 
     async def _release(self, record: Record) -> None:
-        while not record.run.ended:
+        while not record.run.over:
             try:
                 await record.save(msgspec.structs.replace(record.run, owner=""))
             except Changed:
@@ -200,7 +200,7 @@ class Keeper:
                     return
 
     async def _heard(self, run: Run) -> None:
-        if run.ended:
+        if run.over:
             self._active.pop(run.request_id, None)
             return
         ours, before = self._mine.get(run.request_id), self._active.get(run.request_id)
@@ -215,7 +215,7 @@ class Keeper:
 
     async def _read_all(self) -> None:
         stored = {one.run.request_id: one.run for one in await self._runs.all()}
-        self._active = {id_: run for id_, run in stored.items() if not run.ended}
+        self._active = {id_: run for id_, run in stored.items() if not run.over}
         self._stale = False
         for request_id, ours in list(self._mine.items()):
             run = stored.get(request_id)
@@ -223,7 +223,7 @@ class Keeper:
                 # The bucket was lost with its disk; we know what was in it.
                 with contextlib.suppress(Changed, Taken):
                     await ours.record.save(ours.record.run)
-            elif run.owner != self._replicas.instance and not run.ended:
+            elif run.owner != self._replicas.instance and not run.over:
                 self._lost.add(request_id)
                 ours.task.cancel()
             elif run.cancel is not None:
@@ -233,7 +233,7 @@ class Keeper:
         while self._doubted:
             request_id = self._doubted.pop()
             stored = await self._runs.load(request_id)
-            if stored is None or stored.run.ended:
+            if stored is None or stored.run.over:
                 self._active.pop(request_id, None)
             else:
                 self._active[request_id] = stored.run
@@ -265,7 +265,7 @@ class Keeper:
     async def _take(self, request_id: str, owner: str) -> Stored | None:
         """Make a run ours if it is still that owner's."""
         stored = await self._runs.load(request_id)
-        if stored is None or stored.run.ended:
+        if stored is None or stored.run.over:
             self._active.pop(request_id, None)
             return None
         if stored.run.owner != owner:

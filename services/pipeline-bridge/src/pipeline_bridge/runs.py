@@ -59,6 +59,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         accepted: Whether the engine has said that it has it.
         run_id: What the engine calls it.
         cancel: Why it is to be cancelled, or None.
+        closed: Whether its end was told and its place given back, so that nothing more is to be done.
     """
 
     request_id: str
@@ -81,11 +82,17 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     accepted: bool = False
     run_id: str = ""
     cancel: str | None = None
+    closed: bool = False
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more is to be done: it ended, or was cancelled before it came."""
-        return self.status in ENDED or not self.pipeline
+        """Whether it has come to an end; it may not have been told yet."""
+        return self.status in ENDED
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody need see to it: it is closed, or only a cancellation that came before its request."""
+        return self.closed or not self.pipeline
 
     def order(self, pipeline: Pipeline) -> Order:
         """Return what the engine is asked for."""

@@ -41,6 +41,7 @@ class Teller:
         self._record = record
         self._statuses = statuses
         self._told = 0
+        self._telling: asyncio.Task[None] | None = None
         self.last = 0.0
         """When something was told last, in the loop's time."""
 
@@ -51,12 +52,25 @@ class Teller:
 
     async def catch_up(self) -> None:
         """Tell what is on record, unless it was told."""
-        if self._told >= self.run.sequence:
-            return
-        run = self.run
-        await patiently(lambda: self._statuses.tell(run))
-        self._told = run.sequence
-        self.last = asyncio.get_running_loop().time()
+        while self._told < self.run.sequence:
+            if self._telling is None:
+                self._telling = asyncio.ensure_future(self._publish(self.run))
+            # Not broken off in the middle when the run is told to stop: nobody could say whether it was heard.
+            await asyncio.shield(self._telling)
+
+    async def _publish(self, run: Run) -> None:
+        try:
+            await patiently(lambda: self._statuses.tell(run))
+            self._told = run.sequence
+            self.last = asyncio.get_running_loop().time()
+        finally:
+            self._telling = None
+
+    async def aclose(self) -> None:
+        """Tell nothing more, what is being told included."""
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.wait((self._telling,))
 
     async def note(self, **fields: object) -> None:
         """Write down what nobody is told.

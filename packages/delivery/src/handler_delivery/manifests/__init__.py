@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
 
 CONTRACTS = Path("..") / "shared" / "contracts"
-"""Where the CRDs of Flux and KEDA are, from the root of the workspace."""
+"""Where the CRDs of Flux and KEDA and the description of Argo's API are, from the root of the workspace."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         sys.stderr.write(f"{problem}\n")
     if not contracts.is_dir():
         sys.stderr.write(
-            f"manifests: {contracts} is not here; objects of Flux and KEDA were not held against their CRDs\n"
+            f"manifests: {contracts} is not here; objects of Flux, KEDA and Argo were not held against their schemas\n"
         )
     if problems:
         sys.stderr.write(f"manifests: {len(problems)} problems\n")
