@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -174,6 +174,34 @@ async def test_what_is_recorded_is_published_once(nats: NatsServer) -> None:
         found = await connection.last_stored(STREAM, SUBJECT)
         assert found is not None
         assert found.headers == {"Reason": "why", "Nats-Msg-Id": "a.2"}
+
+
+async def test_what_is_recorded_comes_after_nothing_that_we_have_not_seen(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Client(nats.url) as client:
+        await ready(client.connection)
+        connection, look = client.connection, client.connection.last_stored
+        await connection.store(SUBJECT, b"1", msg_id="a.1")
+
+        async def frozen(stream: str, subject: str) -> Any:
+            """Somebody else publishes while we think about what we have seen."""
+            monkeypatch.undo()
+            seen = await look(stream, subject)
+            await connection.store(SUBJECT, b"2", msg_id="a.2")
+            await connection.store(SUBJECT, b"3", msg_id="a.3")
+            return seen
+
+        monkeypatch.setattr(connection, "last_stored", frozen)
+        await connection.record(
+            STREAM, SUBJECT, b"2", msg_id="b.2", there=lambda stored: stored.headers["Nats-Msg-Id"] >= "a.2"
+        )
+        assert (await connection.jetstream.stream_info(STREAM)).state.messages == 3
+        monkeypatch.setattr(connection, "last_stored", frozen)
+        assert await connection.record(STREAM, SUBJECT, b"4", msg_id="b.4")
+        found = await look(STREAM, SUBJECT)
+        assert found is not None
+        assert found.data == b"4"
 
 
 async def test_a_stream_that_does_not_exist_is_said(nats: NatsServer) -> None:

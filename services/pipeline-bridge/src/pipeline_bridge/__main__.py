@@ -7,6 +7,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from handler_base.http import HttpPool
+from handler_base.messaging.context import MAX_TIMEOUT
 from handler_base.messaging.keyvalue import KeyValue
 from handler_base.messaging.streams import Bucket
 from handler_base.process import run
@@ -45,7 +46,8 @@ def assemble(service: Service, settings: PipelineBridgeSettings) -> None:
     )
     requests = Requests(catalogue, runs, keeper, statuses)
 
-    service.handle(subjects.PIPELINE_TRIGGER, requests.trigger, failed=requests.refused)
+    # A trigger waits for as long as too many runs are under way.
+    service.handle(subjects.PIPELINE_TRIGGER, requests.trigger, failed=requests.refused, timeout=MAX_TIMEOUT)
     service.handle(subjects.PIPELINE_CANCEL, requests.cancel)
     service.handle(subjects.PIPELINE_LIST, requests.pipelines)
     service.handle(subjects.PIPELINE_RUNS_LIST, requests.list_runs)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from handler_base import telemetry
 from handler_base.messaging import wire
+from handler_base.messaging.connection import MSG_ID
 from handler_messages import PipelineStatus, subjects
 
 if TYPE_CHECKING:
-    from handler_base.messaging.connection import Connection
+    from handler_base.messaging.connection import Connection, StoredMessage
     from handler_messages import ErrorResponse
     from pipeline_bridge.runs import Run
 
@@ -76,17 +77,26 @@ class Statuses:
             MessagingError: If the stream does not answer.
         """
         stored = await self._connection.last_stored(_SUBJECT.stream, _SUBJECT.build(request_id=request_id))
-        if stored is None:
-            return 0
-        kind = wire.content_type(stored.headers)
-        return wire.decode(PipelineStatus, stored.data, kind).sequence
+        return 0 if stored is None else _number(stored)
 
     async def _publish(self, status: PipelineStatus, kind: str, trace: dict[str, str]) -> None:
         headers = dict(trace) if kind == wire.PROTOBUF else {**trace, wire.HEADER: kind}
+
+        def there(stored: StoredMessage) -> bool:
+            # A replica that was frozen in the middle of this may find that another has told more since.
+            return _number(stored) >= status.sequence
+
         await self._connection.record(
             _SUBJECT.stream,
             _SUBJECT.build(request_id=status.request_id),
             wire.encode(status, kind),
             msg_id=f"{self._service}.{status.request_id}.{status.sequence}",
             headers=headers,
+            there=there,
         )
+
+
+def _number(stored: StoredMessage) -> int:
+    """Return which status of its request this is; 0 for what nobody here has told."""
+    number = stored.headers.get(MSG_ID, "").rpartition(".")[2]
+    return int(number) if number.isdecimal() else 0

@@ -17,7 +17,7 @@ from handler_base.messaging.reasons import describe
 from handler_messages import ErrorResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from google.protobuf.message import Message
 
@@ -27,6 +27,9 @@ MessageT = TypeVar("MessageT", bound="Message")
 
 MSG_ID = "Nats-Msg-Id"
 """Header by which JetStream drops a message that it has already stored."""
+
+EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
+"""Header by which JetStream refuses a message if another came to its subject since the one of this number."""
 
 ERROR_TYPE = "Error-Type"
 """Header on every `ErrorResponse`, with its type, so that a reader need not guess from the bytes."""
@@ -127,12 +130,14 @@ class Connection(Link):
         *,
         msg_id: str,
         headers: Mapping[str, str] | None = None,
+        there: Callable[[StoredMessage], bool] | None = None,
     ) -> bool:
         """Make sure that a message is the newest of its subject in a stream, and heard once.
 
         Who listens on the subject hears what is published even when the stream drops it as a copy, or is not there
         to store it (a server that stops takes its streams down first). So the stream is asked right before: it has
-        no such message, and it answers.
+        no such message, and it answers. What comes into it between our question and our message makes it refuse ours,
+        and it is asked again.
 
         Args:
             stream: The stream that keeps the subject.
@@ -140,6 +145,7 @@ class Connection(Link):
             payload: What.
             msg_id: What the newest message of the subject has as `Nats-Msg-Id` if it is this one.
             headers: Further headers.
+            there: Says of the newest message whether ours need not come any more, instead of by its id.
 
         Returns:
             False if it was there.
@@ -154,9 +160,14 @@ class Connection(Link):
                 await asyncio.sleep(random.uniform(0.5, 1) * min(2.0, 0.2 * 2**attempt))
             try:
                 stored = await self.last_stored(stream, subject)
-                if stored is not None and stored.headers.get(MSG_ID) == msg_id:
+                if stored is not None and (
+                    stored.headers.get(MSG_ID) == msg_id if there is None else there(stored)
+                ):
                     return attempt > 0
-                await self.store(subject, payload, msg_id=msg_id, headers=headers, tries=1)
+                expected = {EXPECTED_LAST: str(stored.sequence if stored is not None else 0)}
+                await self.store(
+                    subject, payload, msg_id=msg_id, headers={**(headers or {}), **expected}, tries=1
+                )
             except MessagingError as error:
                 problem = error
             else:
@@ -196,9 +207,11 @@ class Connection(Link):
         except msgspec.DecodeError as error:
             raise MessagingError(f"stream {stream} answers what is not JetStream's") from error
         if found.message is not None:
+            headers = Client.parse_headers(found.message.hdrs)
+            headers.pop(EXPECTED_LAST, None)  # was for the stream, and would hold for whoever sends it on
             return StoredMessage(
                 found.message.data,
-                Client.parse_headers(found.message.hdrs),
+                headers,
                 found.message.seq,
                 found.message.subject,
             )
