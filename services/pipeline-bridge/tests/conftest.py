@@ -49,7 +49,7 @@ rate = "2/hour"
 
 [short]
 engine = "argo"
-timeout = 0.3
+timeout = 1
 """
 
 

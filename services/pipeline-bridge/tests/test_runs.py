@@ -223,7 +223,7 @@ async def test_the_deadline_of_a_pipeline_or_of_its_caller_stops_a_run(stack: St
         assert (last.status, last.error.type) == ("failed", "deadline_exceeded")
         told = await stack.listen("r2")
         request = PipelineTrigger(request_id="r2", pipeline="work", parameters={"what": "x"})
-        await stack.client.send("ai.pipeline.trigger", request, Request_Timeout_Ms="300")
+        await stack.client.send("ai.pipeline.trigger", request, Request_Timeout_Ms="1500")
         last = (await told.ended())[-1]
         assert (last.status, last.error.type) == ("failed", "deadline_exceeded")
     assert len(stack.engine.stops) == 2
