@@ -149,11 +149,24 @@ def test_renovate_looks_at_the_workflows() -> None:
 
 @pytest.mark.parametrize("path", ["Makefile", "images/Dockerfile"])
 def test_renovate_finds_every_uv_that_is_pinned(path: str) -> None:
-    (uv,) = RENOVATE["customManagers"]
-    (expression,) = uv["matchStrings"]
-    assert any(matches(pattern, path) for pattern in uv["managerFilePatterns"])
-    found = re.findall(expression.replace("(?<", "(?P<"), (ROOT / path).read_text())
-    assert len(found) == 1
+    assert found_by_renovate(path) == ["uv"]
+
+
+def test_renovate_finds_the_image_of_the_kubeflow_steps() -> None:
+    assert found_by_renovate("deploy/pipelines/kubeflow/components.py") == ["docker.io/library/python"]
+
+
+def found_by_renovate(path: str) -> list[str]:
+    """Return what the custom managers find in a file: names of dependencies."""
+    found: list[str] = []
+    for manager in RENOVATE["customManagers"]:
+        if not any(matches(pattern, path) for pattern in manager["managerFilePatterns"]):
+            continue
+        (expression,) = manager["matchStrings"]
+        for match in re.finditer(expression.replace("(?<", "(?P<"), (ROOT / path).read_text()):
+            assert match["currentValue"]
+            found.append(match.groupdict().get("depName") or manager["depNameTemplate"])
+    return found
 
 
 def test_one_version_of_uv_is_pinned() -> None:

@@ -152,10 +152,16 @@ async def test_a_crash_of_the_supervisor_itself_is_told_in_its_own_words(runs):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_what_ends_the_whole_stack_ends_its_runs_in_order(runs, bridge, system, tmp_path, number):
+    # Whoever starts the tests may have told them to ignore it, as nohup does, and so would all that they start.
+    ours = signal.getsignal(number)
+    signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
     script = (
         f"cd {tmp_path}; trap 'echo tidied > note; exit 0' TERM; echo ready; while :; do sleep 0.01; done"
     )
-    stack = bridge("sh", "-c", script)
+    try:
+        stack = bridge("sh", "-c", script)
+    finally:
+        signal.signal(number, ours)
     await asyncio.to_thread(stack.read_until, "running ready")
     supervisor = runs.supervisor()
     system.signal_group(stack, number)
