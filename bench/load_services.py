@@ -28,6 +28,7 @@ from handler_messages import (
     VoiceResponse,
     subjects,
 )
+from handler_messages.statuses import PIPELINE_ENDS
 from handler_testkit.models import silence, vowel
 
 RATE = 16_000
@@ -121,6 +122,37 @@ def answered(payload: bytes, request_id: str) -> None:
         raise SystemExit(f"not an answer to {request_id}: {payload[:300]!r}")
 
 
+class Ends:
+    """What statuses say of the end of each request.
+
+    Args:
+        message: Their message.
+        is_end: Whether a status is one.
+    """
+
+    def __init__(self, message: type[TTSStatus | PipelineStatus], is_end: Callable[[str], bool]) -> None:
+        self._message = message
+        self._is_end = is_end
+        self._awaited: dict[str, asyncio.Future[str]] = {}
+
+    def heard(self, subject: str, payload: bytes) -> None:
+        status = self._message.FromString(payload).status
+        future = self._awaited.get(subject.rsplit(".", 1)[-1])
+        if self._is_end(status) and future is not None and not future.done():
+            future.set_result(status)
+
+    def of(self, key: str) -> asyncio.Future[str]:
+        """Return what will be the last status under the last token of the subject."""
+        future = self._awaited[key] = asyncio.get_running_loop().create_future()
+        return future
+
+    async def expect(self, end: asyncio.Future[str], key: str, status: str) -> None:
+        found = await asyncio.wait_for(end, PATIENCE)
+        del self._awaited[key]
+        if found != status:
+            raise SystemExit(f"{key} is {found}")
+
+
 async def spread(job: dict, one: Callable[[int], Awaitable[None]]) -> dict:
     """Do as many as there are `requests`, `in_flight` at once."""
     numbers = iter(range(job["requests"]))
@@ -152,52 +184,32 @@ async def voice_assistant(job: dict) -> dict:
 
 async def tts_module(job: dict) -> dict:
     """A sentence each, in sessions of their own; every second one is streamed."""
-    ended: dict[str, asyncio.Future[str]] = {}
-
-    def heard(subject: str, payload: bytes) -> None:
-        status = TTSStatus.FromString(payload)
-        future = ended.get(subject.rsplit(".", 1)[-1])
-        if status.status != "started" and future is not None and not future.done():
-            future.set_result(status.status)
-
-    asker = await Asker.connect(job["nats"], subjects.TTS_STATUS.wildcard, heard)
+    ends = Ends(TTSStatus, lambda status: status != "started")
+    asker = await Asker.connect(job["nats"], subjects.TTS_STATUS.wildcard, ends.heard)
 
     async def one(number: int) -> None:
         session = f"t{number}"
-        future = ended[session] = asyncio.get_running_loop().create_future()
+        end = ends.of(session)
         request = TTSRequest(
             request_id=session, session_id=session, text=TEXT, stream=number % 2 == 1
         ).SerializeToString()
         await asker.store(subjects.TTS_REQUEST.build(session_id=session), request)
-        status = await asyncio.wait_for(future, PATIENCE)
-        del ended[session]
-        if status != "completed":
-            raise SystemExit(f"{session} is {status}")
+        await ends.expect(end, session, "completed")
 
     return await spread(job, one)
 
 
 async def pipeline_bridge(job: dict) -> dict:
     """A trigger each, from the first status to the end of its run."""
-    ended: dict[str, asyncio.Future[str]] = {}
-
-    def heard(subject: str, payload: bytes) -> None:
-        status = PipelineStatus.FromString(payload)
-        future = ended.get(subject.rsplit(".", 1)[-1])
-        if status.status in {"succeeded", "failed", "error"} and future is not None and not future.done():
-            future.set_result(status.status)
-
-    asker = await Asker.connect(job["nats"], subjects.PIPELINE_STATUS.wildcard, heard)
+    ends = Ends(PipelineStatus, PIPELINE_ENDS.__contains__)
+    asker = await Asker.connect(job["nats"], subjects.PIPELINE_STATUS.wildcard, ends.heard)
 
     async def one(number: int) -> None:
         request_id = f"p{number}"
-        future = ended[request_id] = asyncio.get_running_loop().create_future()
+        end = ends.of(request_id)
         request = PipelineTrigger(request_id=request_id, pipeline="bench", parameters={"text": TEXT})
         await asker.store(subjects.PIPELINE_TRIGGER.template, request.SerializeToString())
-        status = await asyncio.wait_for(future, PATIENCE)
-        del ended[request_id]
-        if status != "succeeded":
-            raise SystemExit(f"{request_id} is {status}")
+        await ends.expect(end, request_id, "succeeded")
 
     return await spread(job, one)
 

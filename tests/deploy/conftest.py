@@ -143,6 +143,22 @@ def chat_process(chat_environ: dict[str, str]) -> Iterator[ServiceProcess]:
     process.close()
 
 
+async def may_not_publish(client: Client, subject: str) -> None:
+    """Try to publish, and see that the server refuses it."""
+    await client.connection.publish_bytes(subject, b"")
+    assert "publish" in await refused(client, subject)
+
+
+async def may_not_listen(client: Client, subject: str) -> None:
+    """Try to subscribe, and see that the server refuses it."""
+
+    async def hears(raw: object) -> None:
+        raise AssertionError(raw)
+
+    await client.connection.subscribe(subject, hears)
+    assert "subscription" in await refused(client, subject)
+
+
 async def refused(client: Client, attempt: str) -> str:
     """Wait for the server's word about what a client just tried, and return it."""
     status = client.connection.status

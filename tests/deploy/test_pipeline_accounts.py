@@ -25,7 +25,7 @@ from handler_messages import (
 from handler_testkit.argo import ArgoServer, paced
 from handler_testkit.services import ServiceProcess, until
 
-from .conftest import refused
+from .conftest import may_not_listen, may_not_publish
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -250,8 +250,7 @@ async def test_pipeline_bridge_may_settle_as_often_as_it_must(nats: Secured) -> 
 )  # fmt: skip
 async def test_may_not_publish_on(nats: Secured, user: str, subject: str) -> None:
     async with nats.client(user) as one:
-        await one.connection.publish_bytes(subject, b"")
-        assert "publish" in await refused(one, subject)
+        await may_not_publish(one, subject)
 
 
 @pytest.mark.parametrize(
@@ -270,9 +269,4 @@ async def test_may_not_publish_on(nats: Secured, user: str, subject: str) -> Non
 )
 async def test_may_not_listen_to(nats: Secured, user: str, subject: str) -> None:
     async with nats.client(user) as one:
-
-        async def hears(raw: object) -> None:
-            raise AssertionError(raw)
-
-        await one.connection.subscribe(subject, hears)
-        assert "subscription" in await refused(one, subject)
+        await may_not_listen(one, subject)

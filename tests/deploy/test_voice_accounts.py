@@ -38,7 +38,7 @@ from handler_testkit.endpoints import HttpEndpoint
 from handler_testkit.models import inference as models, silence, vowel
 from handler_testkit.services import ServiceProcess, running
 
-from .conftest import VOICE, refused
+from .conftest import VOICE, may_not_listen, may_not_publish
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -471,8 +471,7 @@ async def _states(heard: Heard) -> None:
 )
 async def test_may_not_publish_on(nats: Secured, user: str, subject: str) -> None:
     async with nats.client(user) as one:
-        await one.connection.publish_bytes(subject, b"")
-        assert "publish" in await refused(one, subject)
+        await may_not_publish(one, subject)
 
 
 @pytest.mark.parametrize(
@@ -500,9 +499,4 @@ async def test_may_not_publish_on(nats: Secured, user: str, subject: str) -> Non
 )
 async def test_may_not_listen_to(nats: Secured, user: str, subject: str) -> None:
     async with nats.client(user) as one:
-
-        async def hears(raw: object) -> None:
-            raise AssertionError(raw)
-
-        await one.connection.subscribe(subject, hears)
-        assert "subscription" in await refused(one, subject)
+        await may_not_listen(one, subject)

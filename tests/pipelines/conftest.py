@@ -30,6 +30,18 @@ STEPS = PIPELINES / "steps"
 _PARAMETER = re.compile(r"\{\{inputs\.parameters\.([a-z-]+)\}\}")
 
 
+async def finished(process: asyncio.subprocess.Process, seconds: float) -> str:
+    """Wait for a process, and return what it said; one that takes longer is killed."""
+    try:
+        async with asyncio.timeout(seconds):
+            said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return said.decode()
+
+
 def template(name: str) -> dict[str, Any]:
     """Return the `spec` of a WorkflowTemplate as it is in the repository."""
     return yaml.safe_load((PIPELINES / "argo" / f"{name}.yaml").read_text())["spec"]
@@ -119,15 +131,9 @@ class Bench:
             env={"PATH": os.environ["PATH"], **self.environment(name, **given)},
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
-        try:
-            async with asyncio.timeout(60):
-                said, _ = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        said = await finished(process, 60)
         assert process.returncode is not None
-        return Done(process.returncode, said.decode(), self.out)
+        return Done(process.returncode, said, self.out)
 
 
 @pytest.fixture

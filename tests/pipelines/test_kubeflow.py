@@ -21,7 +21,7 @@ from handler_testkit.endpoints import HttpEndpoint
 from handler_testkit.milvus_v2 import milvus_v2
 from handler_testkit.speech import RATE, needs_flite, speak, word_error_rate
 
-from .conftest import PIPELINES, ROOT
+from .conftest import PIPELINES, ROOT, finished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,15 +104,9 @@ class Engine:
             json.dumps(self._addresses | arguments),
             env=self._environ, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
-        try:
-            async with asyncio.timeout(120):
-                said, _ = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        assert process.returncode == 0, said.decode()
-        return json.loads(said.decode().splitlines()[-1])
+        said = await finished(process, 120)
+        assert process.returncode == 0, said
+        return json.loads(said.splitlines()[-1])
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from pathlib import Path
 from kfp import dsl, kubernetes
 
 IMAGE = "docker.io/library/python:3.13.11-slim-trixie"
+RAY_SERVE = "http://ray-serve.ray.svc.cluster.local:8000"
+MILVUS = "http://milvus.milvus.svc.cluster.local:19530"
 STEPS = Path(__file__).resolve().parent.parent / "steps"
 
 _SHARED = re.compile(r"^from endpoint import .*\n", re.MULTILINE)

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from components import answered
+from components import MILVUS, RAY_SERVE, answered
 from kfp import dsl
 
 
@@ -19,10 +19,10 @@ def rag_query(
     query: str,
     collection: str = "documents",
     top_k: int = 5,
-    embeddings_url: str = "http://ray-serve.ray.svc.cluster.local:8000/embeddings",
-    milvus_url: str = "http://milvus.milvus.svc.cluster.local:19530",
-    reranker_url: str = "http://ray-serve.ray.svc.cluster.local:8000/reranker",
-    llm_url: str = "http://ray-serve.ray.svc.cluster.local:8000/llm",
+    embeddings_url: str = f"{RAY_SERVE}/embeddings",
+    milvus_url: str = MILVUS,
+    reranker_url: str = f"{RAY_SERVE}/reranker",
+    llm_url: str = f"{RAY_SERVE}/llm",
 ) -> Outputs:
     """Answer one question.
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from components import answered, run_as_usual, synthesize, transcribe
+from components import MILVUS, RAY_SERVE, answered, run_as_usual, synthesize, transcribe
 from kfp import dsl
 
 TOP_K = 5
@@ -26,12 +26,12 @@ def voice_pipeline(
     audio_url: str,
     collection: str = "documents",
     language: str = "",
-    whisper_url: str = "http://ray-serve.ray.svc.cluster.local:8000/whisper",
-    embeddings_url: str = "http://ray-serve.ray.svc.cluster.local:8000/embeddings",
-    milvus_url: str = "http://milvus.milvus.svc.cluster.local:19530",
-    reranker_url: str = "http://ray-serve.ray.svc.cluster.local:8000/reranker",
-    llm_url: str = "http://ray-serve.ray.svc.cluster.local:8000/llm",
-    tts_url: str = "http://ray-serve.ray.svc.cluster.local:8000/tts",
+    whisper_url: str = f"{RAY_SERVE}/whisper",
+    embeddings_url: str = f"{RAY_SERVE}/embeddings",
+    milvus_url: str = MILVUS,
+    reranker_url: str = f"{RAY_SERVE}/reranker",
+    llm_url: str = f"{RAY_SERVE}/llm",
+    tts_url: str = f"{RAY_SERVE}/tts",
 ) -> Outputs:
     """Answer a spoken question.
 

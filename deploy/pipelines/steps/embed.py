@@ -5,7 +5,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from endpoint import Endpoint, Failed
+from endpoint import Endpoint, Failed, keep, step
 
 
 def main() -> int:
@@ -15,15 +15,13 @@ def main() -> int:
     parser.add_argument("--url", required=True, help="base address of the embeddings")
     parser.add_argument("--vector", required=True, type=Path, help="file for the vector, as JSON")
     options = parser.parse_args()
-    try:
+
+    def work() -> str:
         vector = embed(options)
-    except Failed as error:
-        print(f"embed: {error}", file=sys.stderr)
-        return 1
-    options.vector.parent.mkdir(parents=True, exist_ok=True)
-    options.vector.write_text(json.dumps(vector))
-    print(f"a vector of {len(vector)} dimensions")
-    return 0
+        keep(options.vector, json.dumps(vector))
+        return f"a vector of {len(vector)} dimensions"
+
+    return step("embed", work)
 
 
 def embed(options: Namespace) -> list[float]:

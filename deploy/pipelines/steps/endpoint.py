@@ -7,10 +7,11 @@ import http.client
 import json
 import random
 import ssl
+import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -124,6 +125,23 @@ class Endpoint:
             "model": found.get("model") or body["model"],
             "finish_reason": choice.get("finish_reason") or "stop",
         }
+
+
+def step(name: str, work: Callable[[], str]) -> int:
+    """Do the work of a step and say what came of it; returns the exit code."""
+    try:
+        said = work()
+    except Failed as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    print(said)
+    return 0
+
+
+def keep(file: Path, content: str | bytes) -> None:
+    """Write what comes out of a step; the folder of the file need not be there."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def read_json(content: bytes, address: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from endpoint import Endpoint, Failed
+from endpoint import Endpoint, Failed, keep, step
 
 SYSTEM = "You are a helpful assistant. Answer briefly and to the point."
 RULE = (
@@ -36,21 +36,15 @@ def main() -> int:
     )
     options = parser.parse_args()
     found = json.loads(options.passages.read_text())
-    try:
+
+    def work() -> str:
         answer, sources = generate(options, found["passages"])
-    except Failed as error:
-        print(f"generate: {error}", file=sys.stderr)
-        return 1
-    texts = {
-        options.answer: answer,
-        options.sources: json.dumps(sources, ensure_ascii=False),
-        options.warnings: json.dumps(found["warnings"], ensure_ascii=False),
-    }
-    for file, text in texts.items():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    print(f"an answer of {len(answer)} characters from {len(sources)} passages")
-    return 0
+        keep(options.answer, answer)
+        keep(options.sources, json.dumps(sources, ensure_ascii=False))
+        keep(options.warnings, json.dumps(found["warnings"], ensure_ascii=False))
+        return f"an answer of {len(answer)} characters from {len(sources)} passages"
+
+    return step("generate", work)
 
 
 def generate(options: Namespace, passages: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from endpoint import Endpoint, Failed
+from endpoint import Endpoint, Failed, keep
 
 PATIENCE = 10.0
 """Seconds that a reranker is worth waiting for."""
@@ -31,8 +31,7 @@ def main() -> int:
         found["passages"] = found["passages"][: options.top_k]
         found["warnings"].append(f"passages are in the order of the search, not reranked: {error}")
         print(f"rerank: {error}", file=sys.stderr)
-    options.ranked.parent.mkdir(parents=True, exist_ok=True)
-    options.ranked.write_text(json.dumps(found))
+    keep(options.ranked, json.dumps(found))
     print(f"{len(found['passages'])} passages")
     return 0
 

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from endpoint import Endpoint, Failed
+from endpoint import Endpoint, Failed, keep, step
 
 CANDIDATES = 4
 """Passages searched for each one wanted: the reranker chooses among them."""
@@ -30,15 +30,13 @@ def main() -> int:
     parser.add_argument("--top-k", required=True, type=int, help="passages wanted in the end")
     parser.add_argument("--passages", required=True, type=Path, help="file for what is found")
     options = parser.parse_args()
-    try:
+
+    def work() -> str:
         passages = search(options)
-    except Failed as error:
-        print(f"search: {error}", file=sys.stderr)
-        return 1
-    options.passages.parent.mkdir(parents=True, exist_ok=True)
-    options.passages.write_text(json.dumps({"passages": passages, "warnings": []}))
-    print(f"{len(passages)} passages")
-    return 0
+        keep(options.passages, json.dumps({"passages": passages, "warnings": []}))
+        return f"{len(passages)} passages"
+
+    return step("search", work)
 
 
 def search(options: Namespace) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from endpoint import Endpoint, Failed
+from endpoint import Endpoint, Failed, keep, step
 
 _CITATION = re.compile(r"\s*\[\d+\]")
 _MARKUP = re.compile(r"[*`_#]+(?=\S)|(?<=\S)[*`]+")
@@ -19,15 +19,13 @@ def main() -> int:
     parser.add_argument("--url", required=True, help="base address of text to speech")
     parser.add_argument("--audio", required=True, type=Path, help="file for the speech")
     options = parser.parse_args()
-    try:
+
+    def work() -> str:
         audio = synthesize(options)
-    except Failed as error:
-        print(f"synthesize: {error}", file=sys.stderr)
-        return 1
-    options.audio.parent.mkdir(parents=True, exist_ok=True)
-    options.audio.write_bytes(audio)
-    print(f"{len(audio)} bytes of audio")
-    return 0
+        keep(options.audio, audio)
+        return f"{len(audio)} bytes of audio"
+
+    return step("synthesize", work)
 
 
 def synthesize(options: Namespace) -> bytes:

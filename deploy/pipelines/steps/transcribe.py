@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from endpoint import Endpoint, Failed, download, read_json
+from endpoint import Endpoint, Failed, download, keep, read_json, step
 
 KINDS = {
     ".wav": "audio/wav",
@@ -33,15 +33,13 @@ def main() -> int:
     parser.add_argument("--url", required=True, help="base address of speech to text")
     parser.add_argument("--text", required=True, type=Path, help="file for the words")
     options = parser.parse_args()
-    try:
+
+    def work() -> str:
         text = transcribe(options)
-    except Failed as error:
-        print(f"transcribe: {error}", file=sys.stderr)
-        return 1
-    options.text.parent.mkdir(parents=True, exist_ok=True)
-    options.text.write_text(text, encoding="utf-8")
-    print(f"{len(text.split())} words")
-    return 0
+        keep(options.text, text)
+        return f"{len(text.split())} words"
+
+    return step("transcribe", work)
 
 
 def transcribe(options: Namespace) -> str:

@@ -13,11 +13,11 @@ from handler_base.config import load
 from handler_base.errors import UpstreamRejected, UpstreamUnavailable
 from handler_base.service import Service
 from handler_messages import CancelRequest, PipelineStatus, PipelineTrigger
+from handler_messages.statuses import PIPELINE_ENDS
 from handler_testkit.services import Client, running
 from pipeline_bridge import __main__ as program
 from pipeline_bridge.config import PipelineBridgeSettings
 from pipeline_bridge.engines import ENDS, Observation
-from pipeline_bridge.runs import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -284,7 +284,7 @@ class Told:
 
     async def ended(self) -> list[PipelineStatus]:
         """Wait for the end, see that everything was told once and in order, and return it."""
-        found = await self.until(lambda all_: any(one.status in ENDED for one in all_))
+        found = await self.until(lambda all_: any(one.status in PIPELINE_ENDS for one in all_))
         assert [one.sequence for one in found] == list(range(1, len(found) + 1))
         return found
 

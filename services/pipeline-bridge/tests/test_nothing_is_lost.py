@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from handler_messages import PipelineStatus, PipelineTrigger
+from handler_messages.statuses import PIPELINE_ENDS
 from handler_testkit.argo import ArgoServer, paced
 from handler_testkit.kubeflow import KubeflowServer
 from handler_testkit.services import ServiceProcess, until
-from pipeline_bridge.runs import ENDED, RANKS, name_of
+from pipeline_bridge.runs import RANKS, name_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -155,7 +156,9 @@ async def test_every_request_has_one_run_and_all_of_its_statuses(stack: Stack, e
             await triggering
             told: dict[str, list[PipelineStatus]] = {}
             async with asyncio.timeout(120):
-                while len(told) < REQUESTS or any(all_[-1].status not in ENDED for all_ in told.values()):
+                while len(told) < REQUESTS or any(
+                    all_[-1].status not in PIPELINE_ENDS for all_ in told.values()
+                ):
                     await asyncio.sleep(0.5)
                     with contextlib.suppress(Exception):
                         told = await stored(stack)

@@ -11,7 +11,7 @@ from handler_base.messaging.connection import decode_answer
 from handler_base.messaging.context import TIMEOUT_HEADER
 from handler_messages import CancelRequest, ErrorResponse, subjects
 from handlers_cli.connecting import Unreachable, connected, is_running
-from handlers_cli.terminal import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE
+from handlers_cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNREACHABLE, EXIT_USAGE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -84,6 +84,34 @@ async def over_nats(
         stop()
         terminal.error(error.message, error.type)
         return EXIT_FAILED
+
+
+async def asking(
+    url: str,
+    name: str,
+    terminal: Terminal,
+    ask: Callable[[Exchange], Coroutine[Any, Any, int]],
+    *,
+    service: str,
+    interrupt: asyncio.Event,
+) -> int:
+    """Run a command that asks a service something and is done; return its exit code.
+
+    Args:
+        url: The server, "" for the settings' one.
+        name: What the server calls this client.
+        terminal: Where errors are said.
+        ask: The command.
+        service: The service's name.
+        interrupt: Ends it.
+    """
+
+    async def run(connection: Connection) -> int:
+        exchange = Exchange(connection, terminal, service, "request")
+        code = await exchange.until(ask(exchange), interrupt)
+        return EXIT_INTERRUPTED if code is None else code
+
+    return await over_nats(url, name, terminal, run)
 
 
 class Exchange:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from handler_base.config import Settings
 from handler_base.errors import ConfigError, HandlerError, MessagingError, ShuttingDown, unquoted
 from handler_base.health import HealthServer, HealthSettings
 from handler_base.messaging import wire
+from handler_base.messaging.backoff import Backoff
 from handler_base.messaging.cancellation import Cancellations
 from handler_base.messaging.connection import Connection
 from handler_base.messaging.discovery import Discovery, EndpointStats
@@ -53,6 +53,8 @@ HAND_BACK_TIMEOUT = 2.0
 
 RETRY_MAX = 5.0
 """Longest wait between attempts to get something that is missing at start, in seconds."""
+
+_AGAIN = Backoff(0.2, RETRY_MAX)
 
 
 class ServiceSettings(Settings, frozen=True, kw_only=True):
@@ -297,8 +299,8 @@ class Service:
                 if self._missing.get(name) != error.message:
                     log.warning("waiting for %s: %s", name, error)
                 self._missing[name] = error.message
-                await asyncio.sleep(min(RETRY_MAX, 0.2 * 2 ** min(tries, 8)) * random.uniform(0.5, 1))
                 tries += 1
+                await asyncio.sleep(_AGAIN.wait(tries))
             else:
                 self._missing.pop(name, None)
                 return

@@ -13,7 +13,7 @@ import pytest
 
 from handler_base.config import load
 from handler_base.errors import InvalidRequest, MessagingError, NotFound, TooLarge
-from handler_base.messaging.options import Backoff
+from handler_base.messaging.backoff import Backoff
 from handler_base.messaging.settings import NatsSettings
 from handler_base.messaging.transport import Transport
 from handler_testkit.nats import NatsServer, free_port, nats_server

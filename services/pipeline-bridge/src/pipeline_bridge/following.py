@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from typing import TYPE_CHECKING, Any
 
 from handler_base import telemetry
@@ -17,6 +16,7 @@ from handler_base.errors import (
     UpstreamUnavailable,
     cause_of,
 )
+from handler_base.messaging.backoff import Backoff
 from handler_base.messaging.cancellation import cancelled
 from pipeline_bridge.engines import ENDS
 from pipeline_bridge.runs import Taken, now
@@ -67,6 +67,7 @@ class Follower:
         self._engines = engines
         self._places = places
         self._settings = settings
+        self._backoff = Backoff(settings.retry_delay, settings.retry_delay_max)
         self._sure = sure
         self._halt = asyncio.Event()
         self._stopping: Stopped | None = None
@@ -237,10 +238,7 @@ class Follower:
         if self._failures > _SILENT_FAILURES:
             status = "pending" if self.run.status == "submitted" else self.run.status
             await self._teller.tell(status, f"{doing}{error.message}; trying again")
-        delay = min(
-            self._settings.retry_delay_max, self._settings.retry_delay * 2 ** min(self._failures - 1, 20)
-        )
-        await asyncio.sleep(delay * random.uniform(0.5, 1))
+        await asyncio.sleep(self._backoff.wait(self._failures))
 
     # -- stopping ----------------------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ from pipeline_bridge.runs import Changed, Record, Run, Stored, Taken, now
 from pipeline_bridge.telling import Teller
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from pipeline_bridge.catalogue import Catalogue
     from pipeline_bridge.config import RunSettings
     from pipeline_bridge.engines.registry import Engines
@@ -80,11 +82,6 @@ class Keeper:
         self._listening = False
         self._wake = asyncio.Event()
         self._stale = True
-
-    @property
-    def following(self) -> int:
-        """How many runs this replica sees through now."""
-        return len(self._mine)
 
     # -- lifecycle ---------------------------------------------------------------------------------------------
 
@@ -154,16 +151,11 @@ class Keeper:
         """
         await self._slots.acquire()
         self._beginning.add(run.request_id)
-        began = None
         try:
-            began = await self._create(msgspec.structs.replace(run, owner=self._replicas.instance))
-            if began is not None:
-                self._start(began)
+            ours = msgspec.structs.replace(run, owner=self._replicas.instance)
+            return await self._follow_if(self._create(ours))
         finally:
             self._beginning.discard(run.request_id)
-            if began is None:
-                self._slots.release()
-        return began is not None
 
     async def _create(self, run: Run) -> Stored | None:
         while True:
@@ -250,15 +242,8 @@ class Keeper:
             if self._slots.locked():
                 return
             await self._slots.acquire()
-            taken = None
-            try:
-                taken = await self._take(id_, owner)
-                if taken is not None:
-                    self._start(taken)
-                    left.add(owner)
-            finally:
-                if taken is None:
-                    self._slots.release()
+            if await self._follow_if(self._take(id_, owner)):
+                left.add(owner)
         for owner in left - {"", self._replicas.instance}:
             await self._replicas.leave(owner)
 
@@ -281,6 +266,18 @@ class Keeper:
         return Stored(run, revision)
 
     # -- following ---------------------------------------------------------------------------------------------
+
+    async def _follow_if(self, ours: Awaitable[Stored | None]) -> bool:
+        """Follow a run if it becomes ours; the slot that was acquired for it is free again if it does not."""
+        stored = None
+        try:
+            stored = await ours
+            if stored is not None:
+                self._start(stored)
+        finally:
+            if stored is None:
+                self._slots.release()
+        return stored is not None
 
     def _start(self, stored: Stored) -> None:
         """Follow a run that has a slot."""

@@ -15,7 +15,8 @@ import msgspec
 
 from handler_base.messaging import wire
 from handler_base.messaging.keyvalue import Conflict, key_of
-from pipeline_bridge.engines import Order
+from handler_messages.statuses import PIPELINE_ENDS
+from pipeline_bridge import engines
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -87,25 +88,22 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def ended(self) -> bool:
         """Whether it has come to an end; it may not have been told yet."""
-        return self.status in ENDED
+        return self.status in PIPELINE_ENDS
 
     @property
     def over(self) -> bool:
         """Whether nobody need see to it: it is closed, or only a cancellation that came before its request."""
         return self.closed or not self.pipeline
 
-    def order(self, pipeline: Pipeline) -> Order:
+    def order(self, pipeline: Pipeline) -> engines.Order:
         """Return what the engine is asked for."""
-        return Order(
+        return engines.Order(
             request_id=self.request_id, name=self.name, pipeline=pipeline, parameters=self.parameters
         )
 
 
-RANKS = {"submitted": 0, "pending": 1, "running": 2, "succeeded": 3, "failed": 3, "error": 3}
+RANKS: dict[str, int] = {"submitted": 0, **engines.RANKS, "error": 3}
 """The order of statuses; a run only goes forward."""
-
-ENDED = frozenset(status for status, rank in RANKS.items() if rank == 3)
-"""The statuses that are an end."""
 
 
 def name_of(pipeline: str, request_id: str) -> str:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 from handler_base import telemetry
 from handler_base.messaging import wire
 from handler_base.messaging.connection import MSG_ID
-from handler_messages import PipelineStatus, subjects
+from handler_messages import ErrorResponse, PipelineStatus, subjects
 
 if TYPE_CHECKING:
     from handler_base.messaging.connection import Connection, StoredMessage
-    from handler_messages import ErrorResponse
     from pipeline_bridge.runs import Run
 
 _SUBJECT = subjects.PIPELINE_STATUS
@@ -44,12 +43,10 @@ class Statuses:
             message=run.message,
             timestamp=run.updated,
             sequence=run.sequence,
+            error=ErrorResponse(error=True, type=run.error, message=run.message, request_id=run.request_id)
+            if run.error
+            else None,
         )
-        if run.error:
-            status.error.error = True
-            status.error.type = run.error
-            status.error.message = run.message
-            status.error.request_id = run.request_id
         await self._publish(status, run.kind, run.trace)
 
     async def refuse(self, error: ErrorResponse, kind: str, timestamp: float) -> None:

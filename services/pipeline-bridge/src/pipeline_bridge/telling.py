@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from handler_base.errors import MessagingError
+from handler_base.messaging.backoff import Backoff
 from pipeline_bridge.runs import MAX_MESSAGE_CHARS, RANKS, Changed, now
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_RETRY_SECONDS = 0.2
-_RETRY_SECONDS_MAX = 5.0
+_AGAIN = Backoff(0.2, 5.0)
 
 
 class Teller:
@@ -132,11 +131,11 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
     Args:
         call: What may raise a `MessagingError` that passes.
     """
-    delay = _RETRY_SECONDS
+    failures = 0
     while True:
         try:
             return await call()
         except MessagingError as error:
             log.warning("a run waits for NATS: %s", error)
-            await asyncio.sleep(delay * random.uniform(0.5, 1))
-            delay = min(_RETRY_SECONDS_MAX, delay * 2)
+            failures += 1
+            await asyncio.sleep(_AGAIN.wait(failures))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from handler_messages.statuses import PIPELINE_STATUSES
 from handlers_cli.running import add_nats, run, seconds
 from handlers_cli.terminal import EXIT_USAGE
 
 if TYPE_CHECKING:
     from handlers_cli.terminal import Terminal
 
-STATUSES = ("active", "submitted", "pending", "running", "succeeded", "failed", "error")
+STATUSES = ("active", *PIPELINE_STATUSES)
 
 
 def add_trigger(parser: argparse.ArgumentParser) -> None:

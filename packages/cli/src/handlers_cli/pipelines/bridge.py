@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from handler_base.messaging import wire
 from handler_messages import (
@@ -14,10 +14,16 @@ from handler_messages import (
     PipelineRunListResponse,
     subjects,
 )
+from handlers_cli.terminal import EXIT_FAILED, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from handler_base.messaging.connection import Connection
     from handlers_cli.exchange import Exchange
+    from handlers_cli.terminal import Terminal
+
+AnswerT = TypeVar("AnswerT", PipelineListResponse, PipelineRunListResponse)
 
 SERVICE = "pipeline-bridge"
 
@@ -47,6 +53,24 @@ async def runs(
     return await exchange.request(
         subjects.PIPELINE_RUNS_LIST.template, wire.encode(request), PipelineRunListResponse, LIST_SECONDS
     )
+
+
+def show(
+    answer: AnswerT | ErrorResponse,
+    terminal: Terminal,
+    table: Callable[[AnswerT, Terminal], None],
+    *,
+    as_json: bool,
+) -> int:
+    """Show an answer as JSON or as a table, or the error that came instead; return the exit code."""
+    if as_json:
+        terminal.line(wire.encode(answer, wire.JSON).decode())
+    if isinstance(answer, ErrorResponse):
+        terminal.error(printable(answer.message), answer.type)
+        return EXIT_FAILED
+    if not as_json:
+        table(answer, terminal)
+    return 0
 
 
 async def cancel(connection: Connection, request_id: str, reason: str) -> None:

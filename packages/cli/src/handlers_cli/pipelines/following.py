@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from handler_messages.statuses import PIPELINE_ENDS
 from handlers_cli.pipelines.progress import wrong
-from handlers_cli.pipelines.statuses import ENDS, drawing
+from handlers_cli.pipelines.statuses import drawing
 from handlers_cli.terminal import EXIT_FAILED, printable
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ async def follow(statuses: Statuses, shower: Shower) -> PipelineStatus:
             while True:
                 status = await statuses.next()
                 shower.status(status)
-                if status.status in ENDS:
+                if status.status in PIPELINE_ENDS:
                     return status
     finally:
         shower.stop()

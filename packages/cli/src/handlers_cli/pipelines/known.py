@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from handler_base.messaging import wire
-from handler_messages import ErrorResponse
-from handlers_cli.exchange import Exchange, over_nats
+from handlers_cli.exchange import asking
 from handlers_cli.pipelines import bridge
-from handlers_cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, Terminal, printable
 from handlers_cli.text import aligned, one_line
 
 if TYPE_CHECKING:
     import asyncio
 
-    from handler_base.messaging.connection import Connection
     from handler_messages import PipelineInfo, PipelineListResponse, PipelineParameter
+    from handlers_cli.exchange import Exchange
+    from handlers_cli.terminal import Terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +33,13 @@ class Known:
 async def known(options: Known, terminal: Terminal, interrupt: asyncio.Event) -> int:
     """List the pipelines, return the exit code."""
 
-    async def run(connection: Connection) -> int:
-        exchange = Exchange(connection, terminal, bridge.SERVICE, "request")
+    async def ask(exchange: Exchange) -> int:
+        listed = await bridge.pipelines(exchange)
+        return bridge.show(listed, terminal, _table, as_json=options.as_json)
 
-        async def ask() -> int:
-            listed = await bridge.pipelines(exchange)
-            if options.as_json:
-                terminal.line(wire.encode(listed, wire.JSON).decode())
-            if isinstance(listed, ErrorResponse):
-                terminal.error(printable(listed.message), listed.type)
-                return EXIT_FAILED
-            if not options.as_json:
-                _table(listed, terminal)
-            return 0
-
-        code = await exchange.until(ask(), interrupt)
-        return EXIT_INTERRUPTED if code is None else code
-
-    return await over_nats(options.nats_url, "handlers-trigger", terminal, run)
+    return await asking(
+        options.nats_url, "handlers-trigger", terminal, ask, service=bridge.SERVICE, interrupt=interrupt
+    )
 
 
 def _table(listed: PipelineListResponse, terminal: Terminal) -> None:

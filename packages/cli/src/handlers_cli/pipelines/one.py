@@ -17,12 +17,13 @@ from handler_messages import (
     PipelineStatus,
     subjects,
 )
+from handler_messages.statuses import PIPELINE_ENDS
 from handlers_cli.connecting import Unreachable
 from handlers_cli.exchange import Exchange, over_nats
 from handlers_cli.pipelines import bridge
 from handlers_cli.pipelines.following import follow, outcome, was_cancelled
 from handlers_cli.pipelines.progress import Lines, Live, Whole
-from handlers_cli.pipelines.statuses import ENDS, Statuses
+from handlers_cli.pipelines.statuses import Statuses, has_begun
 from handlers_cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, Terminal, printable
 from handlers_cli.text import duration, one_line
 
@@ -103,7 +104,7 @@ class _One:
             shower = self._shown(run or _run_of(past[0]), past)
             last = past[-1]
             code = await self._cancel(last) if self._options.cancel else None
-            if code is None and self._options.follow and last.status not in ENDS:
+            if code is None and self._options.follow and last.status not in PIPELINE_ENDS:
                 last = await follow(statuses, shower)
         if isinstance(shower, _Kept):
             self._print_json(run, shower.statuses)
@@ -119,20 +120,12 @@ class _One:
         try:
             listed = await bridge.runs(self._exchange, PipelineRunListRequest(run_request_id=request_id))
         except Unreachable:
-            if not await self._has_begun():
+            if not await has_begun(self._connection, request_id):
                 raise
             return None
         if isinstance(listed, ErrorResponse):
             raise MessagingError(f"{bridge.SERVICE} cannot tell: {printable(listed.message)}")
         return listed.runs[0] if listed.runs else None
-
-    async def _has_begun(self) -> bool:
-        subject = subjects.PIPELINE_STATUS.build(request_id=self._options.request_id)
-        try:
-            found = await self._connection.last_stored(subjects.PIPELINE_STATUS.stream, subject)
-        except MessagingError:  # there is no stream
-            return False
-        return found is not None
 
     async def _first(self, statuses: Statuses) -> PipelineStatus:
         try:
@@ -168,7 +161,7 @@ class _One:
 
     async def _cancel(self, last: PipelineStatus) -> int | None:
         """Have the run stopped; return the exit code if that is all, None if its end is to be seen."""
-        if last.status in ENDS:
+        if last.status in PIPELINE_ENDS:
             self._terminal.error(f"the run has ended already: {one_line(last.status)}")
             return EXIT_FAILED
         await bridge.cancel(self._connection, self._options.request_id, self._options.reason)

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from handler_base.messaging import wire
-from handlers_cli.pipelines.statuses import ENDS
+from handler_messages.statuses import PIPELINE_ENDS
 from handlers_cli.terminal import printable
 from handlers_cli.text import duration, one_line, start_of
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _MARKS = {"succeeded": "✓", "failed": "✗", "error": "✗"}
-_WIDE = max(map(len, ("submitted", *ENDS)))
+_WIDE = max(map(len, ("submitted", *PIPELINE_ENDS)))
 
 
 class Shower(Protocol):
@@ -130,7 +130,7 @@ class Live(Lines):
         self._name(status)
         after = self.clock.take(status)
         self._status, self._message = status.status, one_line(status.message)
-        if status.status not in ENDS:
+        if status.status not in PIPELINE_ENDS:
             self.tick()
             return
         message = "" if wrong(status) else printable(status.message.strip())
@@ -138,7 +138,7 @@ class Live(Lines):
 
     def tick(self) -> None:
         """Draw the line again with the time that has passed."""
-        if self._status in ENDS:
+        if self._status in PIPELINE_ENDS:
             return
         self._frame = (self._frame + 1) % len(_FRAMES)
         head = f"{_FRAMES[self._frame]} {one_line(self._status):<{_WIDE}}  {self.clock.now()}"
@@ -166,7 +166,7 @@ class Whole:
 
     def status(self, status: PipelineStatus) -> None:
         """Write the status that is the last one."""
-        if status.status in ENDS:
+        if status.status in PIPELINE_ENDS:
             self._terminal.line(wire.encode(status, wire.JSON).decode())
 
     def tick(self) -> None:
@@ -194,4 +194,4 @@ def marked(terminal: Terminal, status: str) -> str:
     shown = f"{_MARKS.get(status, '·')} {one_line(status):<{_WIDE}}"
     if status == "succeeded":
         return terminal.green(shown)
-    return terminal.red(shown) if status in ENDS else shown
+    return terminal.red(shown) if status in PIPELINE_ENDS else shown

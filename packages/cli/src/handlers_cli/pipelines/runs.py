@@ -7,19 +7,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from handler_base.messaging import wire
-from handler_messages import ErrorResponse, PipelineRunListRequest
-from handlers_cli.exchange import Exchange, over_nats
+from handler_messages import PipelineRunListRequest
+from handler_messages.statuses import PIPELINE_ENDS
+from handlers_cli.exchange import asking
 from handlers_cli.pipelines import bridge
-from handlers_cli.pipelines.statuses import ENDS
-from handlers_cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, Terminal, printable
 from handlers_cli.text import aligned, duration, one_line, start_of
 
 if TYPE_CHECKING:
     import asyncio
 
-    from handler_base.messaging.connection import Connection
     from handler_messages import PipelineRun, PipelineRunListResponse
+    from handlers_cli.exchange import Exchange
+    from handlers_cli.terminal import Terminal
 
 _HEAD = ("REQUEST", "PIPELINE", "ENGINE", "STATUS", "AGE", "TOOK", "MESSAGE")
 _STATUS = _HEAD.index("STATUS")
@@ -48,29 +47,21 @@ async def runs(options: Runs, terminal: Terminal, interrupt: asyncio.Event) -> i
     """List the runs, return the exit code."""
     request = PipelineRunListRequest(pipeline=options.pipeline, status=options.status, limit=options.limit)
 
-    async def run(connection: Connection) -> int:
-        exchange = Exchange(connection, terminal, bridge.SERVICE, "request")
+    def table(listed: PipelineRunListResponse, terminal: Terminal) -> None:
+        _table(listed, options, terminal)
 
-        async def ask() -> int:
-            listed = await bridge.runs(exchange, request)
-            if options.as_json:
-                terminal.line(wire.encode(listed, wire.JSON).decode())
-            if isinstance(listed, ErrorResponse):
-                terminal.error(printable(listed.message), listed.type)
-                return EXIT_FAILED
-            if not options.as_json:
-                _table(listed, options, terminal)
-            return 0
+    async def ask(exchange: Exchange) -> int:
+        listed = await bridge.runs(exchange, request)
+        return bridge.show(listed, terminal, table, as_json=options.as_json)
 
-        code = await exchange.until(ask(), interrupt)
-        return EXIT_INTERRUPTED if code is None else code
-
-    return await over_nats(options.nats_url, "handlers-runs", terminal, run)
+    return await asking(
+        options.nats_url, "handlers-runs", terminal, ask, service=bridge.SERVICE, interrupt=interrupt
+    )
 
 
 def took(run: PipelineRun, now: float) -> float:
     """Return how many seconds a run has taken, until its end or until `now`."""
-    return (run.updated if run.status in ENDS else now) - run.created
+    return (run.updated if run.status in PIPELINE_ENDS else now) - run.created
 
 
 def _table(listed: PipelineRunListResponse, options: Runs, terminal: Terminal) -> None:
@@ -103,4 +94,4 @@ def _coloured(line: str, row: tuple[str, ...], terminal: Terminal) -> str:
     status = row[_STATUS]
     if status == "succeeded":
         return terminal.green(line)
-    return terminal.red(line) if status in ENDS else line
+    return terminal.red(line) if status in PIPELINE_ENDS else line

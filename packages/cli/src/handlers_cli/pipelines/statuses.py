@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from handler_base.messaging.connection import Connection
     from handler_base.messaging.subscription import RawMessage, Subscription
 
-ENDS = frozenset({"succeeded", "failed", "error"})
-"""Statuses after which none follows."""
-
 FRAME_SECONDS = 0.1
 """How often what is shown of a run is drawn again."""
 
@@ -125,6 +122,16 @@ class Statuses:
             if status.sequence > self._newest:
                 self._newest = status.sequence
                 return status
+
+
+async def has_begun(connection: Connection, request_id: str) -> bool:
+    """Whether something was told of a request already; nothing was where there is no stream."""
+    subject = subjects.PIPELINE_STATUS.build(request_id=request_id)
+    try:
+        found = await connection.last_stored(subjects.PIPELINE_STATUS.stream, subject)
+    except MessagingError:
+        return False
+    return found is not None
 
 
 @contextlib.asynccontextmanager

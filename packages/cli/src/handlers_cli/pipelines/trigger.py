@@ -15,7 +15,7 @@ from handlers_cli.pipelines import bridge
 from handlers_cli.pipelines.following import follow, outcome, was_cancelled
 from handlers_cli.pipelines.places import absolute_places
 from handlers_cli.pipelines.progress import Shower, shower
-from handlers_cli.pipelines.statuses import Statuses
+from handlers_cli.pipelines.statuses import Statuses, has_begun
 from handlers_cli.terminal import EXIT_INTERRUPTED, Terminal
 from handlers_cli.text import one_line
 
@@ -90,7 +90,7 @@ class _Triggering:
 
     async def _trigger(self) -> int:
         request = self._request
-        if self._what.request_id and await self._has_begun():
+        if self._what.request_id and await has_begun(self._connection, request.request_id):
             self._terminal.note(
                 f"{request.request_id} was triggered before; this is how it goes with that run"
             )
@@ -118,15 +118,6 @@ class _Triggering:
         if self._exchange.cancelling and was_cancelled(self._last):
             return EXIT_INTERRUPTED
         return outcome(self._last, self._terminal)
-
-    async def _has_begun(self) -> bool:
-        """Whether there are statuses under our id already."""
-        subject = subjects.PIPELINE_STATUS.build(request_id=self._request.request_id)
-        try:
-            found = await self._connection.last_stored(subjects.PIPELINE_STATUS.stream, subject)
-        except MessagingError:  # no stream: said when the trigger cannot be stored
-            return False
-        return found is not None
 
     async def _places(self) -> dict[str, str]:
         """Return what is to be said in place of relative paths: nothing, unless the run is on this machine."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from handler_base.errors import MessagingError
 from handler_base.messaging import wire
 from handler_messages import ErrorResponse, TTSVoiceListResponse, TTSVoiceRefreshResponse, subjects
-from handlers_cli.exchange import Exchange, over_nats
-from handlers_cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, Terminal, printable
+from handlers_cli.exchange import asking
+from handlers_cli.terminal import EXIT_FAILED, Terminal, printable
 from handlers_cli.text import aligned
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from handler_base.messaging.connection import Connection
+    from handlers_cli.exchange import Exchange
 
 SERVICE = "tts-module"
 
@@ -55,25 +56,21 @@ async def list_voices(connection: Connection, timeout: float = 2.0) -> TTSVoiceL
 async def voices(options: Voices, terminal: Terminal, interrupt: asyncio.Event) -> int:
     """List the voices, return the exit code."""
 
-    async def run(connection: Connection) -> int:
-        exchange = Exchange(connection, terminal, SERVICE, "request")
-
-        async def ask() -> int:
-            if options.refresh:
-                refreshed = await exchange.request(
-                    subjects.TTS_VOICES_REFRESH.template, b"", TTSVoiceRefreshResponse, options.timeout
-                )
-                if not _told(refreshed, options, terminal):
-                    return EXIT_FAILED
-            listed = await exchange.request(
-                subjects.TTS_VOICES_LIST.template, b"", TTSVoiceListResponse, options.timeout
+    async def ask(exchange: Exchange) -> int:
+        if options.refresh:
+            refreshed = await exchange.request(
+                subjects.TTS_VOICES_REFRESH.template, b"", TTSVoiceRefreshResponse, options.timeout
             )
-            return 0 if _told(listed, options, terminal) else EXIT_FAILED
+            if not _told(refreshed, options, terminal):
+                return EXIT_FAILED
+        listed = await exchange.request(
+            subjects.TTS_VOICES_LIST.template, b"", TTSVoiceListResponse, options.timeout
+        )
+        return 0 if _told(listed, options, terminal) else EXIT_FAILED
 
-        code = await exchange.until(ask(), interrupt)
-        return EXIT_INTERRUPTED if code is None else code
-
-    return await over_nats(options.nats_url, "handlers-voices", terminal, run)
+    return await asking(
+        options.nats_url, "handlers-voices", terminal, ask, service=SERVICE, interrupt=interrupt
+    )
 
 
 def _told(answer: Message, options: Voices, terminal: Terminal) -> bool:

@@ -31,6 +31,7 @@ from handler_messages import (
     VoiceResponse,
     subjects,
 )
+from handler_messages.statuses import PIPELINE_ENDS
 from handler_testkit.argo import ArgoServer
 from handler_testkit.endpoints import HttpEndpoint, stalling
 from handler_testkit.models import HEARD, inference, silence, vowel
@@ -156,7 +157,7 @@ async def pipeline_bridge(machine: Engine, image: str, folder: Path) -> list[str
         for phase in ("Running", "Succeeded"):
             argo.move(next(iter(argo.workflows.live)), phase)
         told: list[PipelineStatus] = []
-        while not told or told[-1].status not in {"succeeded", "failed", "error"}:
+        while not told or told[-1].status not in PIPELINE_ENDS:
             told.append(PipelineStatus.FromString((await heard.next(20)).data))
         steps = list(dict.fromkeys(status.status for status in told))
         well = steps == ["submitted", "pending", "running", "succeeded"]

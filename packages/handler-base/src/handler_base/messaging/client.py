@@ -23,7 +23,7 @@ from handler_base.messaging.transport import Transport
 if TYPE_CHECKING:
     from nats.aio.subscription import Subscription
 
-    from handler_base.messaging.options import Backoff
+    from handler_base.messaging.backoff import Backoff
 
 MAX_CONTROL_LINE = 1024 * 1024
 """Longest line taken from the server, in bytes; INFO lists every server of a cluster."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
@@ -11,6 +10,7 @@ from nats.js.errors import NoStreamResponseError, ServiceUnavailableError
 
 from handler_base.errors import MessagingError, NotFound, TooLarge
 from handler_base.messaging import wire
+from handler_base.messaging.backoff import Backoff
 from handler_base.messaging.client import Client
 from handler_base.messaging.link import Link
 from handler_base.messaging.reasons import describe
@@ -39,7 +39,8 @@ JETSTREAM_TIMEOUT = 5.0
 
 _TOO_LARGE_FOR_STREAM = 10054
 _NO_MESSAGE = 10037
-
+_STORE_AGAIN = Backoff(0.2, 2.0)
+_RECORD_AGAIN = Backoff(0.4, 2.0)
 
 RECORD_TRIES = 5
 """How often `Connection.record` offers a message to its stream."""
@@ -94,7 +95,7 @@ class Connection(Link):
         problem: MessagingError | None = None
         for attempt in range(tries):
             if attempt:
-                await asyncio.sleep(min(2.0, 0.1 * 2**attempt) * random.uniform(0.5, 1))
+                await asyncio.sleep(_STORE_AGAIN.wait(attempt))
             try:
                 return await self._store_once(subject, payload, sent, timeout)
             except _Refused as error:
@@ -157,7 +158,7 @@ class Connection(Link):
         problem = MessagingError("not tried")
         for attempt in range(RECORD_TRIES):
             if attempt:
-                await asyncio.sleep(random.uniform(0.5, 1) * min(2.0, 0.2 * 2**attempt))
+                await asyncio.sleep(_RECORD_AGAIN.wait(attempt))
             try:
                 stored = await self.last_stored(stream, subject)
                 if stored is not None and (

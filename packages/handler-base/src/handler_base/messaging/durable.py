@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import msgspec
 import nats.errors
 
 from handler_base.errors import MessagingError
+from handler_base.messaging.backoff import Backoff
 from handler_base.messaging.context import Context
 from handler_base.messaging.delivered import PREFIX, Delivered
 from handler_base.messaging.delivery import PROGRESS, DeliveredMessage, DeliveryProcess, nak
@@ -37,6 +37,9 @@ PULL_EXPIRES = 30.0
 
 PULL_HEARTBEAT = 5.0
 """How often the server says that a waiting pull request is alive, in seconds."""
+
+
+_AGAIN = Backoff(0.4, 10.0)
 
 
 class DurableConsumer:
@@ -103,7 +106,7 @@ class DurableConsumer:
                     self.problem = error.message
                     self._bound, self._refused = False, ""
                     failures += 1
-                    await self._wait(min(10.0, 0.2 * 2 ** min(failures, 8)) * random.uniform(0.5, 1))
+                    await self._wait(_AGAIN.wait(failures))
             await self._idle.wait()
             beats.cancel()
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import nats.errors
 
 from handler_base.errors import HandlerError, InvalidRequest, MessagingError, NotFound, TooLarge
+from handler_base.messaging.backoff import Backoff
 from handler_base.messaging.client import Client
-from handler_base.messaging.options import Backoff, client_options, wants_tls
+from handler_base.messaging.options import client_options, wants_tls
 from handler_base.messaging.reasons import describe, server_reason
 from handler_base.messaging.subscription import Subscription
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import random
 import re
 import sys
 from pathlib import Path
@@ -23,24 +22,6 @@ if TYPE_CHECKING:
 _JWT = re.compile(r"-BEGIN NATS USER JWT-+\s+(\S+)\s+-+END")
 _INBOX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _SEED = re.compile(r"-BEGIN USER NKEY SEED-+\s+(\S+)\s+-+END")
-
-
-class Backoff(NamedTuple):
-    """Growing waits with jitter, so that a fleet does not come back as one.
-
-    Attributes:
-        first: The first wait, in seconds.
-        longest: The longest, in seconds.
-        jitter: Returns a number between its two arguments.
-    """
-
-    first: float
-    longest: float
-    jitter: Callable[[float, float], float] = random.uniform
-
-    def wait(self, number: int) -> float:
-        """Return the wait before the n-th repetition, counted from 1, in seconds."""
-        return min(self.longest, self.first * 2 ** min(number - 1, 16)) * self.jitter(0.5, 1)
 
 
 def client_options(settings: NatsSettings) -> dict[str, Any]:

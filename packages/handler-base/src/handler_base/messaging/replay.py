@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import msgspec
 
 from handler_base.errors import MessagingError, NotFound
+from handler_base.messaging.backoff import Backoff
 from handler_base.messaging.delivered import PREFIX, Delivered
 from handler_base.messaging.streams import ensure_streams
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from handler_base.messaging.subscription import RawMessage, Subscription
 
 log = logging.getLogger(__name__)
+
+_AGAIN = Backoff(0.2, 5.0)
 
 HEARTBEAT = 5.0
 """How often the server says that it is alive when there is nothing to read, in seconds."""
@@ -268,7 +270,7 @@ class Replay:
             except MessagingError as error:
                 tries += 1
                 log.warning("%s", error)
-                await asyncio.sleep(min(5.0, 0.1 * 2 ** min(tries, 8)) * random.uniform(0.5, 1))
+                await asyncio.sleep(_AGAIN.wait(tries))
             else:
                 return
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 State = Literal["pending", "running", "succeeded", "failed"]
 """How far a run is, in the words of `PipelineStatus`; every engine's own words are mapped to these."""
 
+RANKS: dict[State, int] = {"pending": 1, "running": 2, "succeeded": 3, "failed": 3}
+"""The order of states; a run only goes forward."""
+
 ENDS: frozenset[State] = frozenset({"succeeded", "failed"})
 
 

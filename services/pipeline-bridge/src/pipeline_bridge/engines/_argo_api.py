@@ -304,16 +304,10 @@ class ArgoApi:
         params: dict[str, str] | None = None,
         repeat: Repeat,
     ) -> bytes:
-        headers = self._token.headers() | (_JSON if body else {})
-        try:
-            response = await self._endpoint.request(
-                method, path, content=body, headers=headers, params=params, repeat=repeat
-            )
-        except UpstreamRejected as error:
-            if error.status in {401, 403}:
-                raise self._token.refused(error) from error
-            raise
-        return response.content
+        headers = _JSON if body else {}
+        return await self._token.call(
+            self._endpoint, method, path, content=body, headers=headers, params=params, repeat=repeat
+        )
 
     def _one(self, name: str, content: bytes) -> Workflow:
         """Read a workflow, which must be the one that was spoken of."""

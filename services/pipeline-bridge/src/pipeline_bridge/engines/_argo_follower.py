@@ -7,12 +7,10 @@ import copy
 from collections import deque
 from typing import TYPE_CHECKING
 
-from pipeline_bridge.engines import ENDS
+from pipeline_bridge.engines import ENDS, RANKS
 
 if TYPE_CHECKING:
     from pipeline_bridge.engines import Observation
-
-_RANK = {"pending": 0, "running": 1, "succeeded": 2, "failed": 2}
 
 
 class Follower:
@@ -43,7 +41,7 @@ class Follower:
         """
         last = self._last
         if last is not None and (
-            observation == last or self.ended or _RANK[observation.state] < _RANK[last.state]
+            observation == last or self.ended or RANKS[observation.state] < RANKS[last.state]
         ):
             return False
         if self._news and self._news[-1].state == observation.state:

@@ -9,11 +9,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from handler_base.errors import UpstreamUnavailable
+from handler_base.errors import UpstreamRejected, UpstreamUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from handler_base.config import Secret
     from handler_base.errors import UpstreamError
+    from handler_base.http import Endpoint, Repeat
 
 
 class Token:
@@ -53,6 +56,39 @@ class Token:
             status=error.status,
             said=error.said,
         )
+
+    async def call(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        path: str,
+        *,
+        content: bytes,
+        headers: Mapping[str, str],
+        params: Mapping[str, str] | None,
+        repeat: Repeat,
+    ) -> bytes:
+        """Return the body of the engine's answer; see `Endpoint.request`.
+
+        Raises:
+            UpstreamUnavailable: If the token is refused, too.
+            UpstreamError: One of its kinds.
+            Overloaded: If no connection becomes free in time.
+        """
+        try:
+            response = await endpoint.request(
+                method,
+                path,
+                content=content,
+                headers={**self.headers(), **headers},
+                params=params,
+                repeat=repeat,
+            )
+        except UpstreamRejected as error:
+            if error.status in {401, 403}:
+                raise self.refused(error) from error
+            raise
+        return response.content
 
     def _look(self) -> None:
         try:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import random
 from typing import TYPE_CHECKING, Literal
 
 from handler_base.errors import (
@@ -24,6 +23,7 @@ from handler_base.errors import (
     UpstreamTimeout,
     cause_of,
 )
+from handler_base.messaging.backoff import Backoff
 from pipeline_bridge.engines import ENDS
 from pipeline_bridge.engines._argo_follower import Follower
 from pipeline_bridge.engines._argo_phases import observed
@@ -45,7 +45,7 @@ MAX_FAILURES = 3
 POLLS = 60
 """Polls until a watch is tried again."""
 
-FIRST_PAUSE = 0.1
+FIRST_PAUSE = 0.2
 """Seconds until a watch is tried again after it failed, before jitter; they grow up to those between polls."""
 
 LOOKUPS = 16
@@ -66,6 +66,7 @@ class Following:
     def __init__(self, api: ArgoApi, settings: ArgoSettings) -> None:
         self._api = api
         self._settings = settings
+        self._backoff = Backoff(FIRST_PAUSE, settings.poll)
         self._followers: dict[str, list[Follower]] = {}
         self._known: dict[str, tuple[str, Observation]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -224,8 +225,7 @@ class Following:
                 failures = 0
             else:
                 failures += 1
-                pause = min(self._settings.poll, FIRST_PAUSE * 2**failures)
-                await asyncio.sleep(random.uniform(pause / 2, pause))
+                await asyncio.sleep(self._backoff.wait(failures))
 
     async def _poll(self) -> None:
         for _ in range(POLLS):

@@ -170,22 +170,23 @@ class Api:
         safe: bool = True,
     ) -> bytes:
         """Return the body of an answer; `safe` calls may be repeated."""
-        headers = _JSON | self._token.headers()
+        repeat = "always" if safe else "never"
         try:
-            response = await self._endpoint.request(
-                method, BASE + path, content=content, headers=headers, params=params, idempotent=safe
+            return await self._token.call(
+                self._endpoint,
+                method,
+                BASE + path,
+                content=content,
+                headers=_JSON,
+                params=params,
+                repeat=repeat,
             )
-        except UpstreamRejected as error:
-            if error.status in {401, 403}:
-                raise self._token.refused(error) from error
-            raise
         except Redirect as error:  # what stands before Kubeflow sends who is not known to a page to log in
             raise UpstreamUnavailable(
                 f"{error.message}; where that is a page to log in, check KUBEFLOW_TOKEN",
                 endpoint=error.endpoint,
                 status=error.status,
             ) from error
-        return response.content
 
 
 def _filter(key: str, value: str) -> str:
